@@ -1,0 +1,288 @@
+//! Who may do what: from an authenticated identity to a [`Caller`], from a caller to a [`Grant`].
+//! Pure: no async, files, clock, randomness or logging. Nobody is let in by default: an identity
+//! the ledger does not name is no caller, and a role reaches only what its line below says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::types::{KekName, TypeError};
+
+/// An identity as the transport proved it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Identity {
+    /// The one URI in the subject alternative name of a verified client certificate (RFC 5280
+    /// section 4.2.1.6), compared byte for byte.
+    Uri(String),
+    /// The user id of a Unix socket's peer, as the kernel attests it (`SO_PEERCRED`).
+    Uid(u32),
+}
+
+impl FromStr for Identity {
+    type Err = TypeError;
+
+    /// `uid:N`, or an absolute URI of at most 256 printable ASCII characters.
+    fn from_str(text: &str) -> Result<Self, TypeError> {
+        let refused = TypeError {
+            what: "an identity",
+            rule: "uid:N or an absolute URI of at most 256 printable ASCII characters",
+        };
+        if let Some(uid) = text.strip_prefix("uid:") {
+            return uid.parse().map(Self::Uid).map_err(|_| refused);
+        }
+        let has_scheme = text
+            .split_once(':')
+            .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+        if text.len() > 256 || !has_scheme || !text.chars().all(|c| c.is_ascii_graphic()) {
+            return Err(refused);
+        }
+        Ok(Self::Uri(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uri(uri) => f.write_str(uri),
+            Self::Uid(uid) => write!(f, "uid:{uid}"),
+        }
+    }
+}
+
+/// What an identity is for. One identity, one role.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Unwraps under the KEKs it holds a grant for, and reads about those.
+    UnwrapClient,
+    /// Reads keys and status.
+    Operator,
+    /// Reads everything, changes nothing.
+    Auditor,
+}
+
+/// What a call does, as far as rights go. Each rpc names one; an rpc that names none is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Unwrap a DEK.
+    Unwrap,
+    /// Read names, states, public keys and certificates.
+    ReadKeys,
+    /// Read the state of the node, its health and the description of its services.
+    ReadStatus,
+}
+
+impl Role {
+    const fn may(self, action: Action) -> bool {
+        match (self, action) {
+            (Self::UnwrapClient, Action::Unwrap | Action::ReadKeys | Action::ReadStatus)
+            | (Self::Operator | Self::Auditor, Action::ReadKeys | Action::ReadStatus) => true,
+            (Self::Operator | Self::Auditor, Action::Unwrap) => false,
+        }
+    }
+}
+
+/// Why a call is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// The ledger does not name this identity.
+    #[error("the ledger names no client with the identity {0}")]
+    CallerUnknown(Identity),
+    /// The caller's role does not reach this action.
+    #[error("the role of {0} does not allow this call")]
+    RoleNotAllowed(Identity),
+    /// The caller has no grant for this KEK.
+    #[error("{0} holds no grant for this KEK")]
+    NotGranted(Identity),
+    /// Two clients with one identity: the ledger contradicts itself.
+    #[error("the identity {0} is named twice")]
+    NamedTwice(Identity),
+}
+
+/// One client as the ledger names it.
+#[derive(Debug, Clone)]
+struct Client {
+    name: String,
+    role: Role,
+    keks: BTreeSet<KekName>,
+}
+
+/// All clients the ledger names, with their roles and grants.
+#[derive(Debug, Clone, Default)]
+pub struct Clients {
+    by_identity: BTreeMap<Identity, Arc<Client>>,
+}
+
+impl Clients {
+    /// Takes in a client. `keks` are the KEKs it may unwrap under.
+    pub fn add(
+        &mut self,
+        identity: Identity,
+        name: String,
+        role: Role,
+        keks: BTreeSet<KekName>,
+    ) -> Result<(), AccessError> {
+        if self.by_identity.contains_key(&identity) {
+            return Err(AccessError::NamedTwice(identity));
+        }
+        self.by_identity
+            .insert(identity, Arc::new(Client { name, role, keks }));
+        Ok(())
+    }
+
+    /// The caller behind an authenticated identity.
+    pub fn caller(&self, identity: &Identity) -> Result<Caller, AccessError> {
+        let client = self
+            .by_identity
+            .get(identity)
+            .ok_or_else(|| AccessError::CallerUnknown(identity.clone()))?;
+        Ok(Caller {
+            identity: identity.clone(),
+            client: Arc::clone(client),
+        })
+    }
+}
+
+/// Somebody the ledger names. Only [`Clients::caller`] makes one.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    identity: Identity,
+    client: Arc<Client>,
+}
+
+impl Caller {
+    /// The authenticated identity.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The name the ledger gives this client.
+    pub fn name(&self) -> &str {
+        &self.client.name
+    }
+
+    /// Whether the caller's role reaches this action at all.
+    pub fn require(&self, action: Action) -> Result<(), AccessError> {
+        if self.client.role.may(action) {
+            Ok(())
+        } else {
+            Err(AccessError::RoleNotAllowed(self.identity.clone()))
+        }
+    }
+
+    /// Whether the caller may know of this KEK.
+    pub fn sees(&self, kek: &KekName) -> bool {
+        match self.client.role {
+            Role::Operator | Role::Auditor => true,
+            Role::UnwrapClient => self.client.keks.contains(kek),
+        }
+    }
+
+    /// The caller's right to unwrap under this KEK.
+    pub fn grant(&self, kek: &KekName) -> Result<Grant, AccessError> {
+        self.require(Action::Unwrap)?;
+        if self.client.keks.contains(kek) {
+            Ok(Grant { kek: kek.clone() })
+        } else {
+            Err(AccessError::NotGranted(self.identity.clone()))
+        }
+    }
+}
+
+/// A caller's right to unwrap under one KEK. Only [`Caller::grant`] makes one.
+#[derive(Debug)]
+pub struct Grant {
+    kek: KekName,
+}
+
+impl Grant {
+    /// The KEK it is for.
+    pub const fn kek(&self) -> &KekName {
+        &self.kek
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+mod tests {
+    use super::*;
+
+    fn clients() -> Clients {
+        let mut clients = Clients::default();
+        let keks = BTreeSet::from(["a".parse().unwrap()]);
+        for (identity, role, keks) in [
+            ("spiffe://t/lkm", Role::UnwrapClient, keks),
+            ("uid:0", Role::Operator, BTreeSet::new()),
+            ("spiffe://t/auditor", Role::Auditor, BTreeSet::new()),
+        ] {
+            clients
+                .add(identity.parse().unwrap(), "x".to_owned(), role, keks)
+                .unwrap();
+        }
+        clients
+    }
+
+    #[test]
+    fn nobody_is_let_in_by_default() {
+        let clients = clients();
+        let cases = [
+            ("spiffe://t/lkm", "a", Ok(())),
+            ("spiffe://t/lkm", "b", Err("holds no grant")),
+            ("uid:0", "a", Err("role")),
+            ("spiffe://t/auditor", "a", Err("role")),
+        ];
+        for (identity, kek, verdict) in cases {
+            let caller = clients.caller(&identity.parse().unwrap()).unwrap();
+            let found = caller
+                .grant(&kek.parse().unwrap())
+                .map(|_| ())
+                .map_err(|e| e.to_string());
+            match verdict {
+                Ok(()) => assert_eq!(found, Ok(()), "{identity} {kek}"),
+                Err(text) => assert!(found.unwrap_err().contains(text), "{identity} {kek}"),
+            }
+        }
+        for unknown in ["spiffe://t/lkm2", "spiffe://t/LKM", "uid:1"] {
+            assert!(
+                clients.caller(&unknown.parse().unwrap()).is_err(),
+                "{unknown}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unwrap_client_sees_only_its_own_keks() {
+        let clients = clients();
+        let sees = |identity: &str, kek: &str| {
+            clients
+                .caller(&identity.parse().unwrap())
+                .unwrap()
+                .sees(&kek.parse().unwrap())
+        };
+        assert!(sees("spiffe://t/lkm", "a"));
+        assert!(!sees("spiffe://t/lkm", "b"));
+        assert!(sees("uid:0", "b"));
+    }
+
+    #[test]
+    fn one_identity_has_one_role() {
+        let mut clients = clients();
+        let again = clients.add(
+            Identity::Uid(0),
+            "y".to_owned(),
+            Role::Auditor,
+            BTreeSet::new(),
+        );
+        assert_eq!(again, Err(AccessError::NamedTwice(Identity::Uid(0))));
+    }
+
+    #[test]
+    fn identities_parse_strictly() {
+        for bad in ["", "uid:", "uid:-1", "nocolon", "a b:c", "x:", ":x"] {
+            assert!(bad.parse::<Identity>().is_err(), "{bad:?} was accepted");
+        }
+    }
+}

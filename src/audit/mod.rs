@@ -1,0 +1,5 @@
+//! audit
+
+mod seal;
+
+pub use seal::Sealed;

@@ -1,0 +1,75 @@
+//! The generated protobuf types. Nothing is written here by hand but what generation leaves out:
+//! `Debug` for messages that carry a plaintext DEK, which says only that there is one.
+
+/// `kekd.v1`: the public interface and the formats of ledger and audit log.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    unused_qualifications,
+    reason = "generated; comments come from the .proto files"
+)]
+pub mod v1 {
+    use zeroize::Zeroize as _;
+
+    tonic::include_proto!("kekd.v1");
+
+    /// The descriptor set, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kekd.v1.bin"));
+
+    impl std::fmt::Debug for UnwrapResponse {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_struct("UnwrapResponse")
+                .field("request_id", &self.request_id)
+                .field("record_index", &self.record_index)
+                .finish_non_exhaustive()
+        }
+    }
+
+    impl std::fmt::Debug for unwrap_response::Release {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(match self {
+                Self::Dek(_) => "Dek(..)",
+                Self::RewrappedDek(_) => "RewrappedDek(..)",
+            })
+        }
+    }
+
+    impl Drop for unwrap_response::Release {
+        fn drop(&mut self) {
+            match self {
+                Self::Dek(bytes) | Self::RewrappedDek(bytes) => bytes.zeroize(),
+            }
+        }
+    }
+}
+
+/// `kekd.worker.v1`: what the daemon and its HSM worker say to each other.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    unused_qualifications,
+    reason = "generated; comments come from the .proto files"
+)]
+pub mod worker {
+    use zeroize::Zeroize as _;
+
+    tonic::include_proto!("kekd.worker.v1");
+
+    impl std::fmt::Debug for Unwrapped {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_struct("Unwrapped").finish_non_exhaustive()
+        }
+    }
+
+    impl Drop for Unwrapped {
+        fn drop(&mut self) {
+            self.dek.zeroize();
+        }
+    }
+}
