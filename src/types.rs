@@ -252,6 +252,18 @@ impl RequestId {
     }
 }
 
+impl RequestId {
+    /// A fresh random id: a UUID in text form.
+    ///
+    /// # Errors
+    /// Where the operating system gives no randomness.
+    pub fn random() -> Result<Self, aws_lc_rs::error::Unspecified> {
+        let mut bytes = [0; 16];
+        aws_lc_rs::rand::fill(&mut bytes)?;
+        Ok(Self(KeypairId::from_random(bytes).to_string()))
+    }
+}
+
 impl FromStr for RequestId {
     type Err = TypeError;
 
