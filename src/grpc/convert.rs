@@ -102,11 +102,12 @@ fn cut(text: &str, len: usize) -> &str {
     end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
-/// The answer to an unwrap. The DEK moves; nothing keeps a copy.
+/// The answer to an unwrap. The DEK is wiped here, and in the message when that is dropped; what
+/// the transport copies cannot be wiped, which is why there is release to a recipient.
 pub fn unwrapped(unwrapped: Unwrapped) -> v1::UnwrapResponse {
     let release = match unwrapped.release {
-        Release::Clear(dek) => v1::unwrap_response::Release::Dek(dek.to_vec()),
-        Release::Recipient(bytes) => v1::unwrap_response::Release::RewrappedDek(bytes),
+        Release::Clear(dek) => v1::unwrap_response::Release::Dek(dek.as_bytes().to_vec()),
+        Release::Recipient(dek) => v1::unwrap_response::Release::RewrappedDek(dek.into_bytes()),
     };
     v1::UnwrapResponse {
         request_id: unwrapped.request_id.as_str().to_owned(),

@@ -76,7 +76,7 @@ impl KeysService for Keys {
             }
             Ok(v1::PublicKeyFormat::Pkcs1Der) => certificate::pkcs1_der(&version.spki),
             Ok(v1::PublicKeyFormat::Jwk) => {
-                certificate::jwk(&version.spki, id).map(String::into_bytes)
+                certificate::jwk(&version.spki, &id.to_string()).map(|jwk| jwk.to_string().into())
             }
             Ok(v1::PublicKeyFormat::Unspecified) | Err(_) => {
                 return Err(malformed(TypeError {

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::network::Network;
 use crate::config::{HsmConfig, LimitsConfig};
 use crate::flows::Node;
+use crate::hsm::{HsmState, HsmStatus};
 use crate::proto::v1;
 use crate::proto::v1::node_service_server::NodeService;
 
@@ -16,6 +17,8 @@ pub struct NodeState {
     node: Arc<Node>,
     network: Arc<Network>,
     limits: v1::Limits,
+    /// PKCS#11 sessions for work, as configured.
+    sessions: u32,
 }
 
 impl NodeState {
@@ -38,6 +41,7 @@ impl NodeState {
             node,
             network,
             limits,
+            sessions: count(hsm.sessions),
         }
     }
 }
@@ -49,20 +53,66 @@ impl NodeService for NodeState {
         _request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let status = self.node.status();
-        let (accepted, refused) = self.network.counts();
+        let (connections_accepted, connections_refused) = self.network.counts();
         let mut problems = status.problems;
         problems.extend(self.network.problems().iter().cloned());
+        let (ledger_size, ledger_root) = status.ledger;
         Ok(Response::new(v1::GetStatusResponse {
             ready: status.ready,
             problems,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            counters: Some(v1::Counters {
-                connections_accepted: accepted,
-                connections_refused: refused,
-                ..v1::Counters::default()
+            instance_id: status.instance_id.as_bytes().to_vec(),
+            instance_name: status.instance_name,
+            token: Some(token(&status.hsm, self.sessions)),
+            ledger: Some(v1::LogStatus {
+                size: ledger_size,
+                root: ledger_root.as_bytes().to_vec(),
+                // It is open and locked by this process; a fault in it stops the process.
+                writable: true,
             }),
+            audit: Some(v1::LogStatus {
+                size: status.audit.size,
+                root: Vec::new(),
+                writable: status.audit.writable,
+            }),
+            counters: Some(v1::Counters {
+                unwraps_released: status.counted.unwraps_released,
+                unwraps_refused: status.counted.unwraps_refused,
+                connections_accepted,
+                connections_refused,
+            }),
+            started_at_ms: status.started_at.0,
             limits: Some(self.limits),
-            ..v1::GetStatusResponse::default()
         }))
+    }
+}
+
+fn token(hsm: &HsmStatus, sessions: u32) -> v1::TokenStatus {
+    let state = match &hsm.state {
+        HsmState::Starting => "starting",
+        HsmState::Ready => "ready",
+        HsmState::Unavailable { .. } | HsmState::ShutDown => "unavailable",
+        HsmState::Refused { .. } => "refused",
+    };
+    let capabilities = hsm
+        .capabilities
+        .as_ref()
+        .map(|c| c.names())
+        .unwrap_or_default();
+    let seen = hsm.token.as_ref();
+    v1::TokenStatus {
+        state: state.to_owned(),
+        label: seen.map_or_else(String::new, |token| token.label.clone()),
+        serial: seen.map_or_else(String::new, |token| token.serial.clone()),
+        model: seen.map_or_else(String::new, |token| token.model.clone()),
+        capabilities: capabilities.into_iter().map(str::to_owned).collect(),
+        sessions: if matches!(hsm.state, HsmState::Ready) {
+            sessions
+        } else {
+            0
+        },
+        queue_len: u32::try_from(hsm.queue_len).unwrap_or(u32::MAX),
+        worker_restarts: hsm.worker_restarts,
+        worker_pid: hsm.worker_pid.unwrap_or_default(),
     }
 }

@@ -13,6 +13,7 @@ mod transport;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -23,6 +24,7 @@ pub use listen::{ListenError, Listeners, SocketListener};
 pub use tls::TlsError;
 
 use crate::access::Identity;
+use crate::audit::AuditError;
 use crate::clock::Clock;
 use crate::config::{Config, TcpConfig};
 use crate::flows::Node;
@@ -37,9 +39,6 @@ const IDENTIFIED_MAX: usize = 16;
 /// Why the process does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A door cannot be opened: the operator's to mend.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
     /// TLS cannot be set up from its files: the operator's to mend.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -49,48 +48,48 @@ pub enum ServeError {
     /// The HTTP/2 server ended by itself.
     #[error("the gRPC server ended: {0}")]
     Transport(#[from] tonic::transport::Error),
+    /// The audit log can never again take a record in this process. Fatal: it must start again and
+    /// read what is on disk.
+    #[error("the audit log takes no more records, so nothing can be released: {0}")]
+    Audit(AuditError),
 }
 
-/// What the process asks of the node beside its calls.
-pub struct Pulse {
-    /// Whether an unwrap can succeed now.
-    pub readiness: watch::Receiver<bool>,
-    /// Whether the writers of ledger and audit log still run. Asked for systemd's watchdog; must not
-    /// wait. It says nothing of the HSM.
-    pub writers_run: Box<dyn Fn() -> bool + Send + Sync>,
-}
-
-/// Serves `node` on `listeners` until `shutdown` ends.
+/// Serves `node` on `listeners` until `shutdown` ends or the node fails. Then it reads no new
+/// request, answers what is under way for at most ten seconds, and returns.
 ///
 /// # Errors
-/// Where TLS cannot be set up. Once it serves, it returns without error after `shutdown`.
+/// Where TLS cannot be set up, and where the node failed.
 pub async fn run(
     config: &Config,
-    node: Arc<Node>,
-    pulse: Pulse,
+    node: &Arc<Node>,
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let record = Arc::clone(&node);
+    let record = Arc::clone(node);
     let network = Arc::new(Network::new(
         Clock::System,
         Box::new(move |who, reason| record.record_refused_connection(who, reason)),
     ));
-    let callers = Arc::clone(&node);
+    let callers = Arc::clone(node);
     let authorise: Authorise =
         Arc::new(move |identity: &Identity, action| callers.caller(identity)?.require(action));
-    let (health, keep_health) = health(pulse.readiness.clone(), network.stopping()).await;
-    let routes = grpc::routes(&node, &network, config, health);
+    let readiness = node.readiness();
+    let (health, keep_health) = health(readiness.clone(), network.stopping()).await;
+    let routes = grpc::routes(node, &network, config, health);
 
     // Dropping these ends the tasks.
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_health);
-    tasks.spawn(keep_status(Arc::clone(&node), pulse.readiness));
+    tasks.spawn(keep_status(Arc::clone(node), readiness));
+    tasks.spawn(keep_watchdog(Arc::clone(node)));
     let connections = open(config, &network, listeners, &mut tasks)?;
-    tasks.spawn(keep_watchdog(pulse.writers_run));
 
+    let mut failure = None;
     let stop = async {
-        shutdown.await;
+        failure = tokio::select! {
+            () = shutdown => None,
+            error = node.failed() => Some(error),
+        };
         info!("stopping");
         systemd::stopping();
         network.stop();
@@ -100,7 +99,7 @@ pub async fn run(
     let gate = GateLayer::new(Arc::clone(&network), authorise);
     transport::serve(&config.limits, routes, gate, connections, stop).await?;
     info!("stopped");
-    Ok(())
+    failure.map_or(Ok(()), |error| Err(ServeError::Audit(error)))
 }
 
 /// Opens the doors: what comes out are connections that have an identity.
@@ -144,18 +143,21 @@ async fn keep_status(node: Arc<Node>, mut readiness: watch::Receiver<bool>) {
 }
 
 /// The ping comes from the event loop: where that stands still, so does the ping. It is held back
-/// when a writer is gone, because then nothing can be released until a restart.
-async fn keep_watchdog(writers_run: Box<dyn Fn() -> bool + Send + Sync>) {
+/// while the audit log's writer stands still. It says nothing of the HSM.
+async fn keep_watchdog(node: Arc<Node>) {
     let Some(every) = systemd::watchdog_interval() else {
         return;
     };
-    let mut ticks = tokio::time::interval(every);
+    // The writer beats at least once a second; so WatchdogSec must be 4 or more.
+    let mut ticks = tokio::time::interval(every.max(Duration::from_secs(2)));
+    let mut last = None;
     loop {
         ticks.tick().await;
-        if writers_run() {
-            systemd::watchdog();
+        let beats = node.status().audit.beats;
+        if last.replace(beats) == Some(beats) {
+            tracing::error!("the audit log's writer stands still; systemd is told nothing");
         } else {
-            tracing::error!("a writer is gone; systemd is asked to restart kekd");
+            systemd::watchdog();
         }
     }
 }

@@ -181,7 +181,7 @@ impl Rig {
             if done(self) {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!(
             "waited in vain for: {what}; refused so far: {:?}",
