@@ -54,7 +54,8 @@ impl SealedRecording {
         output::write_new(path, &self.parts(), overwrite, progress)
     }
 
-    fn parts(&self) -> [&[u8]; 3] {
+    /// The bytes of the file, in three parts, for an output that is no file.
+    pub fn parts(&self) -> [&[u8]; 3] {
         [&self.before, &self.ciphertext, &self.after]
     }
 }
