@@ -19,7 +19,12 @@ Examples:
 
 /// Works with kekd: reads KEKs, unwraps DEKs, seals and opens recordings
 #[derive(Debug, Parser)]
-#[command(name = "kekctl", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "kekctl",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::CODES))]
 pub struct Cli {
     #[command(flatten)]

@@ -78,13 +78,26 @@ mod tests {
     fn every_status_is_in_the_help() {
         use Exit::*;
         let all = [
-            Done, Failed, Usage, Malformed, NoInput, Unavailable, CannotCreate, NotReady, Protocol,
-            NotPermitted, Configuration,
+            Done,
+            Failed,
+            Usage,
+            Malformed,
+            NoInput,
+            Unavailable,
+            CannotCreate,
+            NotReady,
+            Protocol,
+            NotPermitted,
+            Configuration,
         ];
         assert_eq!(CODES.lines().count(), all.len() + 1);
         for exit in all {
             let number = format!("\n  {:<4}", exit as u8);
-            assert!(CODES.contains(&number), "{} is not in the help", exit.name());
+            assert!(
+                CODES.contains(&number),
+                "{} is not in the help",
+                exit.name()
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 //! where it helps, when to try again. The one place that sorts the errors of the library into exit
 //! statuses.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use kekd::client::{ClientError, ConnectError, Refusal};
@@ -83,9 +84,9 @@ fn client(error: &ClientError) -> Failure {
             ConnectError::Files(_) => (Exit::Configuration, "TLS_FILES"),
             ConnectError::HostName { .. } => (Exit::Configuration, "ENDPOINT_INVALID"),
             ConnectError::Handshake { .. } => (Exit::Protocol, "TLS_HANDSHAKE"),
-            ConnectError::Unreachable { kind, .. } => match *kind {
-                std::io::ErrorKind::PermissionDenied => (Exit::NotPermitted, "SOCKET_DENIED"),
-                _ => (Exit::Unavailable, "UNREACHABLE"),
+            ConnectError::Unreachable { kind, .. } => match *kind == ErrorKind::PermissionDenied {
+                true => (Exit::NotPermitted, "SOCKET_DENIED"),
+                false => (Exit::Unavailable, "UNREACHABLE"),
             },
             ConnectError::TimedOut { .. }
             | ConnectError::HandshakeCut { .. }
@@ -116,10 +117,8 @@ fn refused(refusal: &Refusal) -> Failure {
 
 fn recording(error: &RecordingError) -> Failure {
     let (exit, reason) = match &error.fault {
-        Fault::Io { source, .. } => match source.kind() {
-            std::io::ErrorKind::NotFound => (Exit::NoInput, "INPUT_MISSING"),
-            _ => (Exit::Failed, "IO"),
-        },
+        // Outputs have an exit status of their own (file.rs): this is an input.
+        Fault::Io { .. } => (Exit::NoInput, "INPUT_MISSING"),
         Fault::Exists | Fault::NotRegular => (Exit::CannotCreate, "OUTPUT_EXISTS"),
         Fault::OutOfMemory { .. } | Fault::Cryptography { .. } => (Exit::Failed, "FAILED"),
         Fault::DoesNotOpen => (Exit::Failed, "DOES_NOT_OPEN"),

@@ -5,7 +5,7 @@
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use kekd::recording::{self, Fault, Overwrite};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -18,7 +18,9 @@ pub fn read(path: &Path, len_max: u64) -> anyhow::Result<Vec<u8>> {
     let limit = len_max.saturating_add(1);
     let read = match is_dash(path) {
         true => io::stdin().lock().take(limit).read_to_end(&mut bytes),
-        false => std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
+        false => {
+            std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        }
     };
     let len = read.map_err(|error| missing(path, &error))?;
     if u64::try_from(len).is_ok_and(|len| len > len_max) {
@@ -35,6 +37,14 @@ fn missing(path: &Path, error: &io::Error) -> Failure {
 
 fn is_dash(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// Opens an input that is read as a stream: a file, or standard input for `-`.
+pub fn source(path: &Path) -> anyhow::Result<recording::Source> {
+    match is_dash(path) {
+        true => Ok(recording::Source::stream("-", Box::new(io::stdin()))),
+        false => Ok(recording::Source::open(path)?),
+    }
 }
 
 /// Where an output goes.
@@ -87,56 +97,33 @@ impl Target {
         is_dash(&self.path)
     }
 
-    /// Whether a file that exists is to be replaced.
-    pub const fn force(&self) -> bool {
-        self.force
-    }
-
-    /// Writes the content: durable when this returns.
-    pub fn write(&self, bytes: &[u8]) -> anyhow::Result<()> {
+    /// Writes the content, part after part: durable when this returns. `progress` gets the bytes
+    /// written and their number.
+    pub fn write(&self, parts: &[&[u8]], progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<()> {
         if self.is_stdout() {
             let mut out = io::stdout().lock();
-            out.write_all(bytes).and_then(|()| out.flush())?;
-            return Ok(());
+            for part in parts {
+                out.write_all(part)?;
+            }
+            return Ok(out.flush()?);
         }
-        self.write_file(bytes).map_err(|error| self.not_made(&error))?;
-        Ok(())
-    }
-
-    fn write_file(&self, bytes: &[u8]) -> io::Result<()> {
-        let folder = match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            Some(_) | None => Path::new("."),
+        let overwrite = match self.force {
+            true => Overwrite::Yes,
+            false => Overwrite::No,
         };
-        // Made with mode 0600 under a random name, and named only when it is whole.
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        match self.force {
-            true => file.persist(&self.path)?,
-            false => file.persist_noclobber(&self.path)?,
-        };
-        std::fs::File::open(folder)?.sync_all()
-    }
-
-    fn not_made(&self, error: &io::Error) -> Failure {
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            return self.exists();
-        }
-        let text = format!("{} cannot be written: {error}", self.path.display());
-        Failure::new(Exit::CannotCreate, "OUTPUT_NOT_MADE", text)
+        recording::write_new(&self.path, parts, overwrite, progress).map_err(|error| {
+            if matches!(error.fault, Fault::Exists) {
+                return self.exists().into();
+            }
+            let kind = (Exit::CannotCreate, "OUTPUT_NOT_MADE");
+            anyhow::Error::from(error).context(Failure::new(kind.0, kind.1, "no output was made"))
+        })
     }
 
     fn exists(&self) -> Failure {
         let text = format!("{} exists; --force replaces it", self.path.display());
         Failure::new(Exit::CannotCreate, "OUTPUT_EXISTS", text)
     }
-}
-
-/// Reads a text file of at most 1 MiB.
-pub fn read_text(path: &Path) -> anyhow::Result<String> {
-    String::from_utf8(read(path, 1024 * 1024)?)
-        .with_context(|| format!("{} is not text", path.display()))
 }
 
 #[cfg(test)]
@@ -151,15 +138,17 @@ mod tests {
         let path = dir.path().join("dek");
         let target = Target::new(path.clone(), false);
         target.check(true).unwrap();
-        target.write(b"first").unwrap();
+        target.write(&[b"first"], &mut |_, _| ()).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 
         assert_eq!(target.check(true).unwrap_err().exit, Exit::CannotCreate);
-        let failure = Failure::from(target.write(b"second").unwrap_err());
+        let failure = Failure::from(target.write(&[b"second"], &mut |_, _| ()).unwrap_err());
         assert_eq!(failure.reason, "OUTPUT_EXISTS");
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
 
-        Target::new(path.clone(), true).write(b"third").unwrap();
+        Target::new(path.clone(), true)
+            .write(&[b"thi", b"rd"], &mut |_, _| ())
+            .unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"third");
         // Nothing is left beside it.
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);

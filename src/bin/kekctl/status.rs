@@ -149,7 +149,9 @@ impl fmt::Display for Node {
         for problem in &self.problems {
             writeln!(f, "  {problem}")?;
         }
-        let Self { token, counters, .. } = self;
+        let Self {
+            token, counters, ..
+        } = self;
         writeln!(f, "instance  {} ({})", self.instance_name, self.instance_id)?;
         writeln!(f, "version   {}, started {}", self.version, self.started_at)?;
         writeln!(
@@ -164,7 +166,11 @@ impl fmt::Display for Node {
             token.worker_pid, token.worker_restarts, token.sessions, token.queue_len
         )?;
         for (name, log) in [("ledger", &self.ledger), ("audit", &self.audit)] {
-            let state = if log.writable { "writable" } else { "NOT WRITABLE" };
+            let state = if log.writable {
+                "writable"
+            } else {
+                "NOT WRITABLE"
+            };
             writeln!(f, "{name:<9} {} entries, {state}", log.size)?;
         }
         writeln!(

@@ -49,14 +49,26 @@ pub struct Unwrap {
     #[arg(long, value_name = "FILE")]
     recipient: Option<PathBuf>,
     /// How the DEK is wrapped for the recipient: oaep-sha1 or oaep-sha256
-    #[arg(long, default_value = "oaep-sha1", requires = "recipient", value_name = "PADDING")]
+    #[arg(
+        long,
+        default_value = "oaep-sha1",
+        requires = "recipient",
+        value_name = "PADDING"
+    )]
     recipient_padding: Padding,
+    #[command(flatten)]
+    record: Record,
+}
+
+/// What the caller has kekd write into its audit record.
+#[derive(Debug, Args)]
+pub struct Record {
     /// Your id for this request, in kekd's audit record; kekd makes one when it is left out
     #[arg(long, value_name = "ID")]
-    request_id: Option<RequestId>,
+    pub request_id: Option<RequestId>,
     /// The end user you ask for, in kekd's audit record
     #[arg(long, value_name = "NAME")]
-    end_user: Option<EndUser>,
+    pub end_user: Option<EndUser>,
 }
 
 impl Unwrap {
@@ -70,7 +82,7 @@ impl Unwrap {
             Release::Dek(dek) => ("clear", dek.as_bytes().as_slice()),
             Release::Rewrapped(bytes) => ("recipient", bytes.as_slice()),
         };
-        target.write(bytes)?;
+        target.write(&[bytes], &mut |_, _| ())?;
         let report = Unwrapped {
             keypair_id,
             request_id: released.request_id,
@@ -99,8 +111,8 @@ impl Unwrap {
             wrapped_dek,
             padding: self.padding,
             recipient,
-            request_id: self.request_id,
-            end_user: self.end_user.unwrap_or_default(),
+            request_id: self.record.request_id,
+            end_user: self.record.end_user.unwrap_or_default(),
         })
     }
 }
@@ -153,7 +165,13 @@ impl fmt::Display for Unwrapped {
             "clear" => "the DEK",
             _ => "the DEK, wrapped for the recipient,",
         };
-        let Self { out, bytes, record_index, request_id, .. } = self;
+        let Self {
+            out,
+            bytes,
+            record_index,
+            request_id,
+            ..
+        } = self;
         write!(
             f,
             "wrote {what} to {out} ({bytes} bytes); audit record {record_index}, request \
@@ -172,7 +190,9 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        let expected = der::pem::decode_vec(key.public_key_pem().as_bytes()).unwrap().1;
+        let expected = der::pem::decode_vec(key.public_key_pem().as_bytes())
+            .unwrap()
+            .1;
         let path = Path::new("recipient");
         for bytes in [
             key.public_key_pem().as_bytes(),

@@ -72,12 +72,12 @@ impl Export {
             content: None,
         };
         if in_object {
-            exported.content = Some(match self.format {
-                ExportFormat::Pkcs1Der => STANDARD.encode(&bytes),
-                _ => String::from_utf8(bytes)?,
+            exported.content = Some(match self.format == ExportFormat::Pkcs1Der {
+                true => STANDARD.encode(&bytes),
+                false => String::from_utf8(bytes)?,
             });
         } else {
-            target.write(&bytes)?;
+            target.write(&[&bytes], &mut |_, _| ())?;
             exported.out = Some(target.path().display().to_string());
         }
         if in_object || !target.is_stdout() {
@@ -88,32 +88,25 @@ impl Export {
 
     async fn fetch(&self, client: &Client) -> anyhow::Result<Vec<u8>> {
         let id = self.keypair_id;
-        let key = match self.format {
-            ExportFormat::Pem => PublicKeyFormat::SpkiPem,
-            ExportFormat::Pkcs1Der | ExportFormat::Lkm => PublicKeyFormat::Pkcs1Der,
-            ExportFormat::Jwk => PublicKeyFormat::Jwk,
-            ExportFormat::Cert | ExportFormat::Chain => {
-                let chain = client.get_certificate(id).await?;
-                let issuers = match self.format {
-                    ExportFormat::Chain => chain.issuers.as_slice(),
-                    _ => &[],
-                };
-                return pem(std::iter::once(&chain.certificate).chain(issuers));
+        Ok(match self.format {
+            ExportFormat::Pem => client.get_public_key(id, PublicKeyFormat::SpkiPem).await?,
+            ExportFormat::Pkcs1Der => client.get_public_key(id, PublicKeyFormat::Pkcs1Der).await?,
+            ExportFormat::Lkm => {
+                let der = client.get_public_key(id, PublicKeyFormat::Pkcs1Der).await?;
+                STANDARD.encode(der).into_bytes()
             }
-        };
-        let mut bytes = client.get_public_key(id, key).await?;
-        match self.format {
-            ExportFormat::Lkm => Ok(STANDARD.encode(&bytes).into_bytes()),
-            ExportFormat::Jwk if bytes.last() != Some(&b'\n') => {
-                bytes.push(b'\n');
-                Ok(bytes)
+            ExportFormat::Jwk => client.get_public_key(id, PublicKeyFormat::Jwk).await?,
+            ExportFormat::Cert => pem(&[client.get_certificate(id).await?.certificate])?,
+            ExportFormat::Chain => {
+                let mut chain = client.get_certificate(id).await?;
+                chain.issuers.insert(0, chain.certificate);
+                pem(&chain.issuers)?
             }
-            _ => Ok(bytes),
-        }
+        })
     }
 }
 
-fn pem<'a>(certificates: impl Iterator<Item = &'a Vec<u8>>) -> anyhow::Result<Vec<u8>> {
+fn pem(certificates: &[Vec<u8>]) -> anyhow::Result<Vec<u8>> {
     let mut text = String::new();
     for der in certificates {
         let section = der::pem::encode_string("CERTIFICATE", LineEnding::LF, der);
@@ -161,9 +154,12 @@ mod tests {
 
     #[test]
     fn certificates_become_pem_sections_in_order() {
-        let pem = String::from_utf8(pem([vec![1; 60], vec![2]].iter()).unwrap()).unwrap();
+        let pem = String::from_utf8(pem(&[vec![1; 60], vec![2]]).unwrap()).unwrap();
         assert_eq!(pem.matches("-----BEGIN CERTIFICATE-----\n").count(), 2);
-        assert!(pem.ends_with("\nAg==\n-----END CERTIFICATE-----\n"), "{pem}");
+        assert!(
+            pem.ends_with("\nAg==\n-----END CERTIFICATE-----\n"),
+            "{pem}"
+        );
     }
 
     #[test]

@@ -41,12 +41,24 @@ impl fmt::Display for Shown {
             let bits = version.modulus_bits;
             writeln!(f, "\nversion {} ({})", version.number, version.state)?;
             writeln!(f, "  keypair id           {}", version.keypair_id)?;
-            writeln!(f, "  key                  RSA {bits} bits, profile {}", version.profile)?;
+            writeln!(
+                f,
+                "  key                  RSA {bits} bits, profile {}",
+                version.profile
+            )?;
             writeln!(f, "  paddings             {}", version.paddings.join(", "))?;
-            writeln!(f, "  DEKs are released    {}", version.release_forms.join(", "))?;
+            writeln!(
+                f,
+                "  DEKs are released    {}",
+                version.release_forms.join(", ")
+            )?;
             writeln!(f, "  SHA-256 of its SPKI  {}", version.spki_sha256)?;
             writeln!(f, "  created              {}", version.created_at)?;
-            writeln!(f, "  certificate expires  {}", version.certificate_expires_at)?;
+            writeln!(
+                f,
+                "  certificate expires  {}",
+                version.certificate_expires_at
+            )?;
         }
         Ok(())
     }

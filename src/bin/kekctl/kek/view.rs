@@ -71,10 +71,7 @@ pub mod tests {
                 keypair_id: "6f9619ff-8b86-4011-b42d-00cf4fc964ff".to_owned(),
                 state: v1::VersionState::Active.into(),
                 modulus_bits: 3072,
-                paddings: vec![
-                    v1::Padding::OaepSha1.into(),
-                    v1::Padding::OaepSha256.into(),
-                ],
+                paddings: vec![v1::Padding::OaepSha1.into(), v1::Padding::OaepSha256.into()],
                 release_forms: vec![v1::ReleaseForm::Clear.into()],
                 profile: "kek-rsa-3072".to_owned(),
                 spki_sha256: vec![0xcd; 32],

@@ -129,7 +129,10 @@ fn wait_until_ready(child: &mut Child, notify: &Notify) -> Result<(), String> {
             Err(error) => return Err(format!("cannot be waited for: {error}")),
         }
     }
-    Err(format!("was not ready within {} s", READY_WAIT_MAX.as_secs()))
+    Err(format!(
+        "was not ready within {} s",
+        READY_WAIT_MAX.as_secs()
+    ))
 }
 
 fn log_tail(layout: &Layout) -> String {

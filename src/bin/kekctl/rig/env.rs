@@ -50,7 +50,9 @@ mod tests {
             kek: "recordings",
             keypair_id: "id",
         };
-        layout.write(&layout.env(), text(&layout, &first).as_bytes()).unwrap();
+        layout
+            .write(&layout.env(), text(&layout, &first).as_bytes())
+            .unwrap();
         let script = r#". "$1"; printf '%s\n' "$KEKD_ENDPOINT" "$KEKD_SOCKET""#;
         let shell = Command::new("sh")
             .args(["-c", script, "sh"])

@@ -203,7 +203,9 @@ mod tests {
         let failure = Failure::from(Layout::open(&inside).unwrap_err());
         assert_eq!(failure.reason, "NOT_A_RIG");
 
-        layout.write_mark("/kekd".into(), "https://a:1".to_owned()).unwrap();
+        layout
+            .write_mark("/kekd".into(), "https://a:1".to_owned())
+            .unwrap();
         assert_eq!(Layout::open(&inside).unwrap().1.endpoint, "https://a:1");
         let failure = Failure::from(Layout::create(&inside).unwrap_err());
         assert_eq!(failure.reason, "FOLDER_NOT_EMPTY");

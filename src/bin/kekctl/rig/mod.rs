@@ -15,8 +15,8 @@ mod settings;
 mod start;
 mod status;
 mod stop;
-mod tool;
 mod token;
+mod tool;
 mod up;
 
 use std::path::PathBuf;

@@ -9,6 +9,13 @@ use std::time::Duration;
 /// Longest datagram read; systemd's own limit is 4 KiB.
 const DATAGRAM_LEN_MAX: usize = 4096;
 
+/// What a read that came back empty-handed says (socket(7), `SO_RCVTIMEO`).
+const NOTHING_YET: [io::ErrorKind; 3] = [
+    io::ErrorKind::WouldBlock,
+    io::ErrorKind::TimedOut,
+    io::ErrorKind::Interrupted,
+];
+
 /// A bound notification socket; its file goes away with it.
 pub struct Notify {
     socket: UnixDatagram,
@@ -34,12 +41,8 @@ impl Notify {
         let mut buffer = [0; DATAGRAM_LEN_MAX];
         match self.socket.recv(&mut buffer) {
             Ok(len) => Ok(says_ready(buffer.get(..len).unwrap_or_default())),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock
-                | io::ErrorKind::TimedOut
-                | io::ErrorKind::Interrupted => Ok(false),
-                _ => Err(error),
-            },
+            Err(error) if NOTHING_YET.contains(&error.kind()) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
@@ -52,7 +55,9 @@ impl Drop for Notify {
 }
 
 fn says_ready(datagram: &[u8]) -> bool {
-    datagram.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
+    datagram
+        .split(|byte| *byte == b'\n')
+        .any(|line| line == b"READY=1")
 }
 
 #[cfg(test)]

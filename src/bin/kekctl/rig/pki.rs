@@ -30,10 +30,22 @@ pub fn create(layout: &Layout) -> anyhow::Result<()> {
     write(layout, "ca", &ca.pem(), &key_pem)?;
 
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    issue(layout, &ca, "server", names, ExtendedKeyUsagePurpose::ServerAuth)?;
+    issue(
+        layout,
+        &ca,
+        "server",
+        names,
+        ExtendedKeyUsagePurpose::ServerAuth,
+    )?;
     for client in CLIENTS {
         let names = vec![identity(client)];
-        issue(layout, &ca, client, names, ExtendedKeyUsagePurpose::ClientAuth)?;
+        issue(
+            layout,
+            &ca,
+            client,
+            names,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        )?;
     }
     Ok(())
 }

@@ -48,7 +48,11 @@ struct Started {
 
 impl fmt::Display for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = if self.was_running { "already runs" } else { "runs" };
+        let word = if self.was_running {
+            "already runs"
+        } else {
+            "runs"
+        };
         write!(f, "kekd {word} on {} (process {})", self.endpoint, self.pid)
     }
 }

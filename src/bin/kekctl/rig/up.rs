@@ -133,7 +133,11 @@ async fn keypairs(layout: &Layout, endpoint: &str) -> anyhow::Result<Vec<Keypair
 }
 
 /// Connects as one of the rig's clients.
-pub(super) async fn connect(layout: &Layout, endpoint: &str, client: &str) -> anyhow::Result<Client> {
+pub(super) async fn connect(
+    layout: &Layout,
+    endpoint: &str,
+    client: &str,
+) -> anyhow::Result<Client> {
     let files = TlsFiles {
         ca: layout.certificate("ca"),
         certificate: layout.certificate(client),
