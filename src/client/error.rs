@@ -278,6 +278,10 @@ fn handshake_hint(cause: &rustls::Error) -> &'static str {
             "; its certificate was not issued by an authority in the CA file",
         ),
         (
+            InvalidCertificate(CertificateError::BadSignature),
+            "; the CA file holds another authority of the same name",
+        ),
+        (
             AlertReceived(AlertDescription::ProtocolVersion),
             "; it does not speak TLS 1.3",
         ),
@@ -304,6 +308,10 @@ fn alert_hint(alert: AlertDescription) -> &'static str {
             "it has expired or is not valid yet",
         ),
         (AlertDescription::CertificateRevoked, "it has been revoked"),
+        (
+            AlertDescription::DecryptError,
+            "its key does not fit it, or another authority of the same name issued it",
+        ),
     ];
     hints
         .iter()

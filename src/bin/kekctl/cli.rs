@@ -1,9 +1,10 @@
 //! The words of the command line: global options and the top of the command tree. No work is done
 //! here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::connection::{Connection, Explicit};
@@ -19,12 +20,7 @@ Examples:
 
 /// Works with kekd: reads KEKs, unwraps DEKs, seals and opens recordings
 #[derive(Debug, Parser)]
-#[command(
-    name = "kekctl",
-    version,
-    propagate_version = true,
-    max_term_width = 100
-)]
+#[command(name = "kekctl", version, max_term_width = 100)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::CODES))]
 pub struct Cli {
     #[command(flatten)]
@@ -38,19 +34,49 @@ pub struct Cli {
 #[command(next_help_heading = "Connection and output")]
 pub struct Global {
     /// Where kekd is: https://HOST:PORT, or unix:/PATH
-    #[arg(long, global = true, env = "KEKD_ENDPOINT", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "KEKD_ENDPOINT",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     endpoint: Option<String>,
     /// kekd's Unix socket; used when no endpoint is named
-    #[arg(long, global = true, env = "KEKD_SOCKET", value_name = "PATH")]
+    #[arg(
+        long,
+        global = true,
+        env = "KEKD_SOCKET",
+        hide_env_values = true, value_parser = path(),
+        value_name = "PATH"
+    )]
     socket: Option<PathBuf>,
     /// PEM file: the authorities that issue kekd's server certificate
-    #[arg(long, global = true, env = "KEKD_CA", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "KEKD_CA",
+        hide_env_values = true, value_parser = path(),
+        value_name = "FILE"
+    )]
     ca: Option<PathBuf>,
     /// PEM file: your client certificate
-    #[arg(long, global = true, env = "KEKD_CERT", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "KEKD_CERT",
+        hide_env_values = true, value_parser = path(),
+        value_name = "FILE"
+    )]
     cert: Option<PathBuf>,
     /// PEM file: the private key of your client certificate
-    #[arg(long, global = true, env = "KEKD_KEY", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "KEKD_KEY",
+        hide_env_values = true, value_parser = path(),
+        value_name = "FILE"
+    )]
     key: Option<PathBuf>,
     /// How long to wait for kekd, for example 500ms or 30s; at most 1h
     #[arg(long, global = true, default_value = "10s", value_parser = duration, value_name = "TIME")]
@@ -67,15 +93,20 @@ impl Global {
     /// How to reach kekd, as far as these options say.
     pub fn connection(self, explicit: Explicit) -> Connection {
         Connection {
-            endpoint: self.endpoint,
-            socket: self.socket,
-            ca: self.ca,
-            certificate: self.cert,
-            private_key: self.key,
+            // A variable set to nothing is a variable not set.
+            endpoint: self.endpoint.filter(|text| !text.is_empty()),
+            socket: self.socket.filter(|path| is_named(path)),
+            ca: self.ca.filter(|path| is_named(path)),
+            certificate: self.cert.filter(|path| is_named(path)),
+            private_key: self.key.filter(|path| is_named(path)),
             timeout: self.timeout,
             explicit,
         }
     }
+}
+
+fn is_named(path: &Path) -> bool {
+    !path.as_os_str().is_empty()
 }
 
 /// The top of the command tree.
@@ -87,6 +118,11 @@ pub enum Command {
     Status(crate::status::Status),
     Completions(crate::completions::Completions),
     Rig(crate::rig::Rig),
+}
+
+/// Any path, the empty one included: see [`Global::connection`].
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// A duration from one millisecond to one hour, in jiff's friendly form (`500ms`, `1m30s`).

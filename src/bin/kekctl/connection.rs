@@ -59,7 +59,7 @@ impl Connection {
             (None, None) => Err(Failure::new(
                 Exit::Configuration,
                 "ENDPOINT_MISSING",
-                "where kekd is was not said: set --endpoint (KEKD_ENDPOINT) or --socket \
+                "kekd's address is not set: use --endpoint (KEKD_ENDPOINT) or --socket \
                  (KEKD_SOCKET)",
             )
             .into()),

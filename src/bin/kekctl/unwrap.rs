@@ -97,8 +97,11 @@ impl Unwrap {
 
     fn call(self) -> anyhow::Result<UnwrapCall> {
         let len_max = u64::try_from(WRAPPED_DEK_LEN_MAX)?;
-        let wrapped_dek = WrappedDek::try_from(file::read(&self.input, len_max)?)
-            .map_err(|error| Failure::new(Exit::Malformed, "NOT_ACCEPTABLE", error.to_string()))?;
+        let wrapped_dek =
+            WrappedDek::try_from(file::read(&self.input, len_max)?).map_err(|error| {
+                let text = format!("{}: {error}", self.input.display());
+                Failure::new(Exit::Malformed, "NOT_ACCEPTABLE", text)
+            })?;
         let recipient = match &self.recipient {
             Some(path) => Some(Recipient {
                 spki: spki(path, &file::read(path, RECIPIENT_LEN_MAX)?)?,

@@ -21,7 +21,9 @@ pub fn identity(client: &str) -> String {
 
 /// Makes the authority, the server's and all clients' certificates.
 pub fn create(layout: &Layout) -> anyhow::Result<()> {
-    let mut params = params("kekd rig CA", Vec::new())?;
+    // Each rig's authority has a name of its own, so that a mix-up of two rigs is named as one.
+    let name = format!("kekd rig CA {}", super::token::random_hex()?);
+    let mut params = params(&name, Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;

@@ -50,12 +50,12 @@ pub fn create(layout: &Layout, module: &Path) -> anyhow::Result<String> {
         tokens.display()
     );
     layout.write(&layout.softhsm_config(), config.as_bytes())?;
-    let pin = random_pin()?;
+    let pin = random_hex()?;
     layout.write(&layout.pin(), pin.as_bytes())?;
     let mut init = util(layout, module);
     init.args(["--init-token", "--free", "--label", LABEL]);
     // A PIN in an argument can be seen by other users of this host; it guards a toy.
-    tool::run(init.args(["--pin", &pin, "--so-pin", &random_pin()?]), b"")?;
+    tool::run(init.args(["--pin", &pin, "--so-pin", &random_hex()?]), b"")?;
     let slots = tool::run(util(layout, module).arg("--show-slots"), b"")?;
     serial(&slots).ok_or_else(|| {
         let text = format!("softhsm2-util shows no token {LABEL:?}:\n{slots}");
@@ -71,7 +71,7 @@ fn util(layout: &Layout, module: &Path) -> Command {
 }
 
 /// 16 hexadecimal digits.
-fn random_pin() -> anyhow::Result<String> {
+pub(super) fn random_hex() -> anyhow::Result<String> {
     let mut bytes = [0; 8];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("no randomness"))?;
     Ok(hex(&bytes))
