@@ -252,7 +252,7 @@ mod tests {
 
     const ORIGIN: &str = "kekd/ledger/test";
 
-    fn key() -> (EcdsaKeyPair, LogKey) {
+    fn new_key() -> (EcdsaKeyPair, LogKey) {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let key = LogKey::from_spki(pair.public_key().as_der().unwrap().as_ref()).unwrap();
         (pair, key)
@@ -285,13 +285,13 @@ mod tests {
     #[test]
     fn a_note_is_read_back_under_its_key_and_no_other() {
         // Many signatures, so that integers of every length pass through the DER form.
-        let (pair, key) = key();
+        let (pair, key) = new_key();
         for _ in 0..600 {
             let note = note(&pair, &key);
             assert_eq!(Checkpoint::open(&note, ORIGIN, &key).unwrap(), checkpoint());
         }
         let note = note(&pair, &key);
-        let (_, stranger) = super::tests::key();
+        let (_, stranger) = new_key();
         assert!(matches!(
             Checkpoint::open(&note, ORIGIN, &stranger),
             Err(MerkleError::NotSigned { .. })
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_wrong_signature_makes_no_note() {
-        let (pair, key) = key();
+        let (pair, key) = new_key();
         let good = sign(&pair, &checkpoint().text());
         for at in 0..good.len() {
             let mut bad = good.clone();
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn no_byte_of_a_note_can_change() {
-        let (pair, key) = key();
+        let (pair, key) = new_key();
         let note = note(&pair, &key).into_bytes();
         for at in 0..note.len() {
             for flip in [0x01, 0x02, 0x20, 0x80] {
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn other_signatures_are_passed_over_and_malformed_notes_refused() {
-        let (pair, key) = key();
+        let (pair, key) = new_key();
         let note = note(&pair, &key);
         let witness = format!("\u{2014} witness.example {}\n", BASE64.encode([7; 80]));
         let cosigned = format!("{note}{witness}");
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn only_a_p256_key_in_its_one_form_is_a_log_key() {
-        let (pair, key) = key();
+        let (pair, key) = new_key();
         let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap();
         let mut off_curve = key.spki().to_vec();
         *off_curve.last_mut().unwrap() ^= 1;
