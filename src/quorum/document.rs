@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::genesis::{FORMAT, GenesisError, GenesisKek, Issuer, Policy};
 use super::officer::{Officer, OfficerKey, OfficerRole};
 use crate::access::{Clients, Identity, Role};
-use crate::types::{KekName, Sha256, TypeError};
+use crate::types::{KekName, TypeError};
 
 #[derive(Deserialize)]
 struct Header {
@@ -106,16 +106,8 @@ impl Document {
 
 fn kek(table: &KekTable) -> Result<GenesisKek, GenesisError> {
     let place = format!("kek {:?}", table.name);
-    let profile_sha256 = match &table.profile_sha256 {
-        None => None,
-        Some(hex) => Some(
-            sha256_from_hex(hex).ok_or_else(|| GenesisError::ValueRefused {
-                place: format!("{place} profile_sha256"),
-                rule: "64 lower-case hexadecimal digits",
-                found: hex.clone(),
-            })?,
-        ),
-    };
+    let pinned = table.profile_sha256.as_deref();
+    let profile_sha256 = pinned.map(|hex| named(&place, hex)).transpose()?;
     Ok(GenesisKek {
         name: named(&place, &table.name)?,
         profile: table.profile.clone(),
@@ -131,16 +123,4 @@ fn named<T: FromStr<Err = TypeError>>(place: &str, text: &str) -> Result<T, Gene
         found: text.to_owned(),
         source,
     })
-}
-
-/// The digest written as 64 lower-case hexadecimal digits, if it is.
-fn sha256_from_hex(text: &str) -> Option<Sha256> {
-    let mut digest = [0; 32];
-    if text.len() != 64 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..)?.get(..2)?, 16).ok()?;
-    }
-    Some(Sha256::from(digest))
 }
