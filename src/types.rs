@@ -202,6 +202,30 @@ impl TryFrom<&[u8]> for Sha256 {
     }
 }
 
+impl FromStr for Sha256 {
+    type Err = TypeError;
+
+    /// Accepts 64 lower-case hexadecimal digits, as `Display` writes them.
+    fn from_str(text: &str) -> Result<Self, TypeError> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut out = [0; 32];
+        let mut digits = text
+            .bytes()
+            .map(|digit| DIGITS.iter().zip(0_u8..).find(|(d, _)| **d == digit));
+        for byte in &mut out {
+            let (Some(Some((_, high))), Some(Some((_, low)))) = (digits.next(), digits.next())
+            else {
+                return refused("a SHA-256 digest", "64 lower-case hexadecimal digits");
+            };
+            *byte = high << 4 | low;
+        }
+        if digits.next().is_some() {
+            return refused("a SHA-256 digest", "64 lower-case hexadecimal digits");
+        }
+        Ok(Self(out))
+    }
+}
+
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -403,6 +427,24 @@ mod tests {
         assert!(RewrappedDek::try_from(vec![0; 384]).is_ok());
         assert!(RewrappedDek::try_from(vec![]).is_err());
         assert!(RewrappedDek::try_from(vec![0; 513]).is_err());
+    }
+
+    #[test]
+    fn digests_are_written_in_hexadecimal_and_read_back() {
+        let digest = Sha256::of(b"abc");
+        let text = digest.to_string();
+        assert!(text.starts_with("ba7816bf8f01cfea"));
+        assert_eq!(text.parse(), Ok(digest));
+        let cut = text.get(1..).unwrap();
+        for bad in [
+            "",
+            cut,
+            &format!("{text}0"),
+            &text.to_uppercase(),
+            &format!("g{cut}"),
+        ] {
+            assert!(bad.parse::<Sha256>().is_err(), "{bad:?} was accepted");
+        }
     }
 
     #[test]
