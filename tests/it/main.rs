@@ -1,1 +1,3 @@
+//! One binary of integration tests, one module per noun.
 
+mod recording_cms;
