@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn padding_is_one_to_sixteen_equal_bytes() {
-        let block = |tail: &[u8]| [&[9; 32][tail.len()..], tail].concat();
+        let block = |tail: &[u8]| [&vec![9; 32 - tail.len()], tail].concat();
         let cases: [(Vec<u8>, Option<usize>); 7] = [
             (block(&[1]), Some(31)),
             (block(&[2, 2]), Some(30)),

@@ -42,7 +42,8 @@ pub use recipient::{Recipient, RecipientIdentifier};
 pub use seal::{SealedRecording, seal};
 pub use source::Source;
 
-/// Largest file read unless the caller says otherwise: 2 GiB.
+/// Largest file read unless the caller says otherwise: 2 GiB. openssl 3.0 itself reads DER below
+/// 2 GiB only.
 pub const SIZE_MAX_DEFAULT: u64 = 2 << 30;
 /// Most recipients of one recording.
 pub const RECIPIENTS_MAX: usize = 64;

@@ -2,9 +2,9 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::indexing_slicing,
     reason = "a test that cannot go on has failed"
 )]
 
 mod client;
 mod command_line;
+mod recording_cms;

@@ -100,18 +100,6 @@ fn environment<'a>(command: &'a mut Command, layout: &Layout) -> &'a mut Command
     ] {
         command.env_remove(name);
     }
-    // The client's variables start with KEKD_ too, and the daemon refuses those it does not know.
-    for name in [
-        "KEKD_ENDPOINT",
-        "KEKD_SOCKET",
-        "KEKD_CA",
-        "KEKD_CERT",
-        "KEKD_KEY",
-        "KEKD_KEK",
-        "KEKD_KEYPAIR_ID",
-    ] {
-        command.env_remove(name);
-    }
     command.env("SOFTHSM2_CONF", layout.softhsm_config())
 }
 

@@ -166,7 +166,6 @@ mod tests {
             .collect();
         let officers = vec![("alice".to_owned(), "ssh-ed25519 AAAA".to_owned())];
         let text = document(&keks, officers, 1000).unwrap();
-        // Parsed by kekd's own reader elsewhere; here, who gets what.
         let of = |name: &str| {
             let from = text.find(&format!("name = \"{name}\"")).unwrap();
             let client = text.get(from..).unwrap();
@@ -182,6 +181,23 @@ mod tests {
         assert!(of("lkm-2").contains(r#"keks = ["engage"]"#), "{text}");
         assert!(!of("operator").contains("keks"), "{text}");
         assert!(!text.contains("stranger"), "{text}");
+    }
+
+    #[test]
+    fn kekd_accepts_the_document_and_its_signatures() {
+        use super::super::layout::Layout;
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("rig")).unwrap();
+        let officer = |name: &str| (name.to_owned(), officers::create(&layout, name).unwrap());
+        let officers: Vec<_> = officers::NAMES.into_iter().map(officer).collect();
+        for keks in [&KEKS_DEFAULT[..], &["engage=kek-rsa-3072"]] {
+            let keks: Vec<NewKek> = keks.iter().map(|kek| kek.parse().unwrap()).collect();
+            let text = document(&keks, officers.clone(), 0).unwrap();
+            let genesis = kekd::quorum::Genesis::parse(text.as_bytes()).unwrap();
+            let sign = |name| officers::sign(&layout, name, text.as_bytes()).unwrap();
+            let signatures = officers::SIGNERS.map(|name| sign(name).into_bytes());
+            assert!(genesis.authorize(&signatures).is_ok());
+        }
     }
 
     #[test]
