@@ -8,3 +8,4 @@
 mod client;
 mod command_line;
 mod recording_cms;
+mod rig;
