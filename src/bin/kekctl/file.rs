@@ -5,6 +5,7 @@
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use kekd::recording::{self, Fault, Overwrite};
 
 use crate::exit::Exit;
@@ -102,10 +103,10 @@ impl Target {
     pub fn write(&self, parts: &[&[u8]], progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<()> {
         if self.is_stdout() {
             let mut out = io::stdout().lock();
-            for part in parts {
-                out.write_all(part)?;
-            }
-            return Ok(out.flush()?);
+            let written = parts.iter().try_for_each(|part| out.write_all(part));
+            return written
+                .and_then(|()| out.flush())
+                .context("standard output did not take everything");
         }
         let overwrite = match self.force {
             true => Overwrite::Yes,

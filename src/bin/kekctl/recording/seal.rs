@@ -78,6 +78,7 @@ impl Seal {
             self.size_max,
             &mut |done, total| progress.at(done, total),
         )?;
+        drop(progress);
         let mut progress = Progress::new("writing");
         target.write(&sealed.parts(), &mut |done, total| progress.at(done, total))?;
         drop(progress);
