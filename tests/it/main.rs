@@ -1,10 +1,17 @@
-//! The integration tests: one binary, one module per noun.
+//! The integration tests: one binary, one module per noun. They run the real daemon on a real token
+//! over real TLS; what a test needs it makes, and what it cannot do it says.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on has failed"
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "a test that cannot go on has failed, and says where"
 )]
 
+mod audit;
+mod certificate;
 mod client;
 mod command_line;
 mod recording_cms;
