@@ -198,6 +198,7 @@ impl Link {
         let entries = {
             let mut state = self.state();
             state.outbox = None;
+            state.ping = None;
             std::mem::take(&mut state.entries)
         };
         self.loss.send_if_modified(|first| {

@@ -29,6 +29,10 @@ mod supervisor;
 mod watchdog;
 mod work;
 
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+mod tests;
+
 pub use error::{HsmError, Loss};
 pub use handle::Hsm;
 pub use job::{Answer, DataKind, KeyRef, KnownAnswer, RewrapJob, UnwrapJob, WorkerCommand};

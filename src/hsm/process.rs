@@ -76,6 +76,8 @@ fn launch(command: &WorkerCommand) -> io::Result<Process> {
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
+        // Ctrl-C in a terminal is for the daemon, which then stops in its own order.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
     Ok(Process {

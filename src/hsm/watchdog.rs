@@ -42,6 +42,7 @@ pub(super) async fn watch(link: &Link, call_limit: Duration, pings: Pings) -> Lo
             .next_overdue(PING_LIMIT)
             .map_or(next_ping, |overdue| overdue.min(next_ping));
         tokio::select! {
+            biased;
             loss = link.ended() => return loss,
             () = sleep_until(wake.into()) => {}
         }
