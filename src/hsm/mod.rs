@@ -7,8 +7,9 @@
 //! * `link.rs`, `frame.rs`: the talk with a worker
 //! * `job.rs`, `report.rs`, `status.rs`, `error.rs`, `shared.rs`: the vocabulary
 //! * `profile.rs`: key profiles
+//! * `worker/`: the worker process itself; nothing above imports it, for it is another process
 //!
-//! PKCS#11 is never named here. No wait is without a limit, and no state of the HSM, hung or gone,
+//! PKCS#11 is named in `worker/` only. No wait is without a limit, and no state of the HSM, hung or gone,
 //! makes [`Hsm::status`] wait.
 
 mod call;
@@ -28,6 +29,7 @@ mod status;
 mod supervisor;
 mod watchdog;
 mod work;
+pub mod worker;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]

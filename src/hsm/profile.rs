@@ -34,6 +34,8 @@
 
 mod attribute;
 mod parse;
+#[cfg(test)]
+mod tests;
 
 pub use attribute::{AttributeName, MechanismName, Value};
 
