@@ -14,5 +14,7 @@ mod audit;
 mod certificate;
 mod client;
 mod command_line;
+mod hsm_worker;
 mod recording_cms;
 mod rig;
+mod softhsm;
