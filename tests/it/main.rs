@@ -14,6 +14,7 @@ mod audit;
 mod certificate;
 mod client;
 mod command_line;
+mod example_config;
 mod hsm_worker;
 mod recording_cms;
 mod rig;
