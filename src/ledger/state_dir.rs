@@ -39,12 +39,14 @@ impl StateDir {
 
     /// Takes a directory that holds no ledger and no trace of one, making it if need be.
     pub(super) fn claim(path: &Path) -> Result<Self, LedgerError> {
+        let is_new = !exists(path)?;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(io_error("make the directory", path))?;
         let dir = Self::lock(path)?;
         // A new directory is durable only with its name in the one above.
-        if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
-            sync_dir(above)?;
+        match path.parent() {
+            Some(above) if is_new && !above.as_os_str().is_empty() => sync_dir(above)?,
+            Some(_) | None => {}
         }
         if exists(&dir.ledger())? {
             return Err(LedgerError::Exists { path: dir.ledger() });
