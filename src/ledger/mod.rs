@@ -34,6 +34,7 @@ use store::Store;
 pub struct Ledger {
     store: Store,
     state: Arc<State>,
+    // Last, so that the database is closed before the directory is let go.
     _dir: StateDir,
 }
 

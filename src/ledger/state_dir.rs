@@ -20,7 +20,7 @@ const STAGED_FILE: &str = "ledger.db.new";
 /// inherit it, for Rust opens files close-on-exec.
 pub(super) struct StateDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl StateDir {
@@ -91,7 +91,7 @@ impl StateDir {
             .map_err(io_error("write", &lock_path))?;
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -108,6 +108,14 @@ impl StateDir {
     /// Makes the names in the directory durable (fsync(2) on the directory).
     pub(super) fn sync(&self) -> Result<(), LedgerError> {
         sync_dir(&self.path)
+    }
+}
+
+impl Drop for StateDir {
+    /// Closing alone would not do: a child of ours between fork and exec still has the file open,
+    /// and with it the lock. Where unlocking fails, closing is what is left.
+    fn drop(&mut self) {
+        self.lock.unlock().unwrap_or_default();
     }
 }
 
@@ -140,5 +148,24 @@ fn holder(lock: &File) -> String {
     match lock.take(64).read_to_string(&mut text) {
         Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
         Ok(_) | Err(_) => "another process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_just_being_started_does_not_keep_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let first = StateDir::claim(&path).unwrap();
+        // What a child shares between fork and exec is the same open file.
+        let in_the_child = first.lock.try_clone().unwrap();
+        assert!(StateDir::claim(&path).is_err());
+        drop(first);
+        StateDir::claim(&path).unwrap();
+        drop(in_the_child);
     }
 }
