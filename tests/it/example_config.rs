@@ -28,13 +28,11 @@ fn uncommented() -> String {
 fn settings(table: &Table) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     for (name, value) in table {
-        match value {
-            Value::Table(section) => found.extend(
-                settings(section)
-                    .into_iter()
-                    .map(|(field, value)| (format!("{name}.{field}"), value)),
-            ),
-            value => found.push((name.clone(), value.clone())),
+        if let Value::Table(section) = value {
+            let fields = settings(section).into_iter();
+            found.extend(fields.map(|(field, value)| (format!("{name}.{field}"), value)));
+        } else {
+            found.push((name.clone(), value.clone()));
         }
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
