@@ -2,8 +2,10 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test that cannot unwrap has failed"
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
 )]
 
+mod audit;
 mod hsm_worker;
 mod softhsm;
