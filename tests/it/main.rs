@@ -7,5 +7,6 @@
 )]
 
 mod audit;
+mod hsm;
 mod hsm_worker;
 mod softhsm;
