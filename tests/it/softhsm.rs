@@ -1,5 +1,6 @@
 //! A throw-away SoftHSM token in a folder of its own. Any number of them can be used at once,
 //! each by processes that are given its `SOFTHSM2_CONF`.
+#![expect(clippy::unwrap_used, reason = "a test without its token has failed")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

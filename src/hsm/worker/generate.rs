@@ -2,7 +2,7 @@
 //! where an object with this `CKA_ID` or label is, and what cannot be read back is not left behind.
 
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, ObjectHandle};
+use cryptoki::object::Attribute;
 use cryptoki::session::Session;
 use cryptoki::types::Ulong;
 
@@ -29,29 +29,33 @@ pub(super) fn generate(seat: &mut Seat, request: &Generate) -> Result<Generated,
         check_free(seat.session()?, &object_id, &request.label)
     })?;
     // From here on nothing is tried again: a second attempt could make a second key.
+    let (mechanism, size) = kind(&profile)?;
+    let names = [
+        Attribute::Id(object_id.to_vec()),
+        Attribute::Label(request.label.as_bytes().to_vec()),
+    ];
+    let private = [&names[..], &private_attributes(&profile)].concat();
     let session = seat.session()?;
-    let spki = match profile.kind() {
-        KeyKind::GenericSecret => {
-            let template = secret_template(&profile, &object_id, &request.label);
-            session
-                .generate_key(&Mechanism::GenericSecretKeyGen, &template)
-                .map_err(|error| refused(&profile, error.into()))?;
-            Vec::new()
+    if profile.kind() == KeyKind::GenericSecret {
+        session
+            .generate_key(&mechanism, &[&private[..], &size].concat())
+            .map_err(|error| refused(&profile, error.into()))?;
+        return Ok(Generated { spki: Vec::new() });
+    }
+    let public = attribute::at_birth(&profile, profile.public());
+    let public = [&names[..], &public, &size].concat();
+    let (public, private) = session
+        .generate_key_pair(&mechanism, &public, &private)
+        .map_err(|error| refused(&profile, error.into()))?;
+    match key::spki(session, private, &object_id) {
+        Ok(spki) => Ok(Generated { spki }),
+        Err(error) => {
+            // A pair nobody can name is of no use to anybody.
+            drop(session.destroy_object(private));
+            drop(session.destroy_object(public));
+            Err(error)
         }
-        KeyKind::Rsa { .. } | KeyKind::EcP256 => {
-            let (public, private) = generate_pair(session, &profile, &object_id, &request.label)?;
-            match key::spki(session, private, &object_id) {
-                Ok(spki) => spki,
-                Err(error) => {
-                    // A pair nobody can name is of no use to anybody.
-                    drop(session.destroy_object(private));
-                    drop(session.destroy_object(public));
-                    return Err(error);
-                }
-            }
-        }
-    };
-    Ok(Generated { spki })
+    }
 }
 
 /// Reads a profile that came in a request.
@@ -92,50 +96,32 @@ fn check_free(session: &Session, object_id: &[u8; 16], label: &str) -> Result<()
     Ok(())
 }
 
-fn generate_pair(
-    session: &Session,
-    profile: &Profile,
-    object_id: &[u8; 16],
-    label: &str,
-) -> Result<(ObjectHandle, ObjectHandle), JobError> {
-    let names = [
-        Attribute::Id(object_id.to_vec()),
-        Attribute::Label(label.as_bytes().to_vec()),
-    ];
-    let mut public = names.to_vec();
-    public.extend(attribute::at_birth(profile, profile.public()));
-    let mechanism = match profile.kind() {
+/// The mechanism that makes a key of the profile's kind, and the attributes that say how large:
+/// of the public half, or of the secret.
+fn kind(profile: &Profile) -> Result<(Mechanism<'static>, Vec<Attribute>), JobError> {
+    match profile.kind() {
         KeyKind::Rsa {
             modulus_bits,
             public_exponent,
         } => {
-            public.push(Attribute::ModulusBits(Ulong::from(u64::from(modulus_bits))));
             let exponent = public_exponent.to_be_bytes();
             let leading = exponent.iter().take_while(|byte| **byte == 0).count();
             let exponent = exponent.iter().skip(leading).copied().collect();
-            public.push(Attribute::PublicExponent(exponent));
-            Mechanism::RsaPkcsKeyPairGen
+            let size = vec![
+                Attribute::ModulusBits(Ulong::from(u64::from(modulus_bits))),
+                Attribute::PublicExponent(exponent),
+            ];
+            Ok((Mechanism::RsaPkcsKeyPairGen, size))
         }
-        KeyKind::EcP256 | KeyKind::GenericSecret => {
-            public.push(Attribute::EcParams(public_key::p256_params()?));
-            Mechanism::EccKeyPairGen
+        KeyKind::EcP256 => {
+            let curve = Attribute::EcParams(public_key::p256_params()?);
+            Ok((Mechanism::EccKeyPairGen, vec![curve]))
         }
-    };
-    let mut private = names.to_vec();
-    private.extend(private_attributes(profile));
-    session
-        .generate_key_pair(&mechanism, &public, &private)
-        .map_err(|error| refused(profile, error.into()))
-}
-
-fn secret_template(profile: &Profile, object_id: &[u8; 16], label: &str) -> Vec<Attribute> {
-    let mut template = vec![
-        Attribute::Id(object_id.to_vec()),
-        Attribute::Label(label.as_bytes().to_vec()),
-        Attribute::ValueLen(SECRET_LEN),
-    ];
-    template.extend(private_attributes(profile));
-    template
+        KeyKind::GenericSecret => {
+            let len = Attribute::ValueLen(SECRET_LEN);
+            Ok((Mechanism::GenericSecretKeyGen, vec![len]))
+        }
+    }
 }
 
 fn private_attributes(profile: &Profile) -> Vec<Attribute> {

@@ -105,9 +105,6 @@ impl PinFiles {
         if token.user_pin_final_try() {
             return Err(LoginError::FinalTry);
         }
-        if !token.user_pin_initialized() {
-            return Err(LoginError::NoUserPin);
-        }
         let pin = pin::read(&self.pin)?;
         let mark = self.mark.path().display().to_string();
         match self.mark.forbids(&pin) {
@@ -128,6 +125,9 @@ impl PinFiles {
                 if return_value::class(call, code) == return_value::Class::PinRefused =>
             {
                 code
+            }
+            Err(Error::Pkcs11(RvError::UserPinNotInitialized, _)) => {
+                return Err(LoginError::NoUserPin);
             }
             Err(error) => return Err(LoginError::Failed(error)),
         };

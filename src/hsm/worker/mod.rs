@@ -4,7 +4,7 @@
 //! the only folder that names the binding `cryptoki`; what goes in and out is
 //! `proto/kekd/worker/v1/worker.proto`.
 //!
-//! Threads: one reads requests and answers pings, and one per session works ([`pool`]). Nothing
+//! Threads: one reads requests and answers pings, and one per session works (`pool.rs`). Nothing
 //! here has a deadline: a module that hangs is cured from outside, by SIGKILL.
 
 mod attack;

@@ -41,7 +41,10 @@ impl Replies {
     pub(super) fn send(&self, id: u64, outcome: Result<Answer, JobError>) {
         let answer = outcome.unwrap_or_else(|error| Answer::Failure(error.failure()));
         if self.write(id, answer).is_err() {
-            let error = JobError::link_lost("the answer does not fit a frame or cannot be sent");
+            let error = JobError::Unsupported {
+                what: "the answer does not fit a frame".to_owned(),
+                return_value: None,
+            };
             drop(self.write(id, Answer::Failure(error.failure())));
         }
     }

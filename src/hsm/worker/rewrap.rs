@@ -5,12 +5,17 @@
 
 use std::time::{Duration, Instant};
 
+use cryptoki::error::{Error, RvError};
+use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
 use cryptoki::session::Session;
+use cryptoki::types::Ulong;
+use zeroize::Zeroizing;
 
 use super::error::JobError;
 use super::key;
 use super::public_key::{self, RecipientKey};
+use super::return_value::Class;
 use super::seat::Seat;
 use super::temporary::Temporary;
 use super::unwrap::{check_len, microseconds};
@@ -63,7 +68,8 @@ fn attempt(
             Attribute::Sensitive(true),
             // Else it could not be wrapped for the recipient.
             Attribute::Extractable(true),
-            Attribute::Encrypt(false),
+            // Some tokens tell the length of a key only by using it; see `check_by_use`.
+            Attribute::Encrypt(true),
             Attribute::Decrypt(false),
             Attribute::Wrap(false),
             Attribute::Unwrap(false),
@@ -96,14 +102,56 @@ fn attempt(
     Ok((wrapped, start.elapsed()))
 }
 
-/// SoftHSM imports an "AES key" of any length, so the length is read back.
+/// Refuses what is not 32 bytes long: SoftHSM imports an "AES key" of any length.
 fn check_is_dek(session: &Session, dek: &Temporary<'_>) -> Result<(), JobError> {
-    match key::attribute(session, dek.handle(), AttributeType::ValueLen)? {
-        Some(Attribute::ValueLen(len)) if usize::try_from(*len) == Ok(DEK_LEN) => Ok(()),
-        Some(Attribute::ValueLen(_)) => Err(JobError::BadCiphertext { return_value: None }),
-        Some(_) | None => Err(JobError::Unsupported {
-            what: "the token does not tell how long the unwrapped key is".to_owned(),
-            return_value: None,
-        }),
+    let len = match key::attribute(session, dek.handle(), AttributeType::ValueLen)? {
+        Some(Attribute::ValueLen(len)) => usize::try_from(*len).unwrap_or(usize::MAX),
+        Some(_) | None => 0,
+    };
+    match len {
+        DEK_LEN => Ok(()),
+        // SoftHSM 2.6.1 says 0 of every unwrapped key.
+        0 => check_by_use(session, dek),
+        _ => Err(JobError::BadCiphertext { return_value: None }),
+    }
+}
+
+/// Learns the length in two steps, beside an AES key of the token's own that is 32 bytes long.
+/// RFC 3394 adds 8 bytes to a key, but SoftHSM fills it up to a multiple of 8 first: 40 bytes mean
+/// 25 to 32. And AES works with 16, 24 and 32 bytes only, so a key that encrypts has 32.
+fn check_by_use(session: &Session, dek: &Temporary<'_>) -> Result<(), JobError> {
+    let template = [
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::ValueLen(Ulong::new(32)),
+        Attribute::Encrypt(true),
+        Attribute::Wrap(true),
+    ];
+    let ruler = session.generate_key(&Mechanism::AesKeyGen, &template)?;
+    let ruler = Temporary::new(session, ruler);
+    let bad = Err(JobError::BadCiphertext { return_value: None });
+    match session.wrap_key(&Mechanism::AesKeyWrap, ruler.handle(), dek.handle()) {
+        Ok(wrapped) if wrapped.len() == DEK_LEN + 8 => {}
+        Ok(_) | Err(Error::Pkcs11(RvError::KeySizeRange | RvError::KeyNotWrappable, _)) => {
+            return bad;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    // What the ruler does and the key does not is the key's fault.
+    session.encrypt(&Mechanism::AesEcb, ruler.handle(), &[0; 16])?;
+    match session
+        .encrypt(&Mechanism::AesEcb, dek.handle(), &[0; 16])
+        .map_err(JobError::from)
+    {
+        Ok(block) => {
+            drop(Zeroizing::new(block));
+            Ok(())
+        }
+        Err(error) if matches!(error.class(), Some(Class::LinkLost | Class::SessionLost)) => {
+            Err(error)
+        }
+        Err(_) => bad,
     }
 }

@@ -90,7 +90,7 @@ impl Worker {
             if let Some(answer) = self.early.remove(&id) {
                 break answer;
             }
-            let body = frame::read(&self.socket).unwrap().expect_frame();
+            let body = frame::read(&self.socket).unwrap().unwrap();
             let response = Response::decode(&body[..]).unwrap();
             self.early.insert(response.id, response.result.unwrap());
         };
@@ -206,19 +206,6 @@ impl Drop for Worker {
         // A test that failed half-way must not leave a process behind.
         drop(self.child.kill());
         drop(self.child.wait());
-    }
-}
-
-trait ExpectFrame<T> {
-    fn expect_frame(self) -> T;
-}
-
-impl<T> ExpectFrame<T> for Option<T> {
-    fn expect_frame(self) -> T {
-        match self {
-            Some(frame) => frame,
-            None => panic!("the worker closed its socket"),
-        }
     }
 }
 

@@ -25,6 +25,8 @@ fn a_key_to_each_profile_reads_back_clean_and_withstands_the_attack() {
             let names: Vec<_> = found.iter().map(|m| m.attribute.as_str()).collect();
             assert_eq!(names, ["CKA_MODIFIABLE (private)", "CKA_SIGN (private)"]);
             assert!(!worker.attack(&key).succeeded.is_empty());
+            // What the attack could change it has put back.
+            assert_eq!(worker.read_back(&key).len(), 2);
             let cage = Cage {
                 key: Some(key.key_ref.clone()),
                 profile: key.profile.clone(),
@@ -179,6 +181,6 @@ fn what_a_token_cannot_promise_must_be_waived_by_name() {
     assert_eq!(found[0].attribute, "CKA_COPYABLE (private)");
     assert_eq!(
         worker.attack(&strict).succeeded,
-        ["the key was copied (CKA_COPYABLE should have stopped it)"]
+        ["the key was copied to a token object (CKA_COPYABLE should have stopped it)"]
     );
 }

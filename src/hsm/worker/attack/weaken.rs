@@ -68,15 +68,21 @@ pub(super) fn wrap_out(siege: &mut Siege<'_>) -> Result<(), JobError> {
     Ok(())
 }
 
-/// Copies the key, as it is and weaker.
+/// Copies the key, as it is and weaker. The copies are token objects for a moment: some tokens
+/// refuse any change in a copy, that of `CKA_TOKEN` too, and would look safer than they are.
 pub(super) fn copy(siege: &mut Siege<'_>) -> Result<(), JobError> {
     if !siege.allows(AttributeName::Copyable) {
-        let sentence = "the key was copied";
-        siege.attempt(AttributeName::Copyable, sentence, |session, target| {
-            let copy = session.copy_object(target, &[Attribute::Token(false)])?;
-            drop(Temporary::new(session, copy));
-            Ok(true)
-        })?;
+        for (template, kind) in [
+            (vec![], "token"),
+            (vec![Attribute::Token(false)], "session"),
+        ] {
+            let sentence = format!("the key was copied to a {kind} object");
+            siege.attempt(AttributeName::Copyable, &sentence, |session, target| {
+                let copy = session.copy_object(target, &template)?;
+                drop(Temporary::new(session, copy));
+                Ok(true)
+            })?;
+        }
     }
     for (name, value) in weaknesses(siege) {
         let sentence = format!("a copy of the key was made with {name} {value}");
@@ -84,7 +90,7 @@ pub(super) fn copy(siege: &mut Siege<'_>) -> Result<(), JobError> {
             let Some(weak) = attribute::flag(name, value) else {
                 return Ok(false);
             };
-            let copy = session.copy_object(target, &[Attribute::Token(false), weak])?;
+            let copy = session.copy_object(target, &[weak])?;
             let copy = Temporary::new(session, copy);
             // Some tokens answer CKR_OK and leave the attribute as it was.
             has(session, copy.handle(), name, value)
@@ -94,7 +100,7 @@ pub(super) fn copy(siege: &mut Siege<'_>) -> Result<(), JobError> {
     let broken = AttributeName::AllowedMechanisms;
     siege.attempt(broken, sentence, |session, target| {
         let all = Attribute::AllowedMechanisms(vec![MechanismType::RSA_X_509]);
-        let copy = session.copy_object(target, &[Attribute::Token(false), all.clone()])?;
+        let copy = session.copy_object(target, std::slice::from_ref(&all))?;
         let copy = Temporary::new(session, copy);
         let found = session.get_attributes(copy.handle(), &[all.attribute_type()])?;
         Ok(found.first() == Some(&all))
@@ -109,11 +115,10 @@ pub(super) fn change(siege: &mut Siege<'_>) -> Result<(), JobError> {
             let Some(weak) = attribute::flag(name, value) else {
                 return Ok(false);
             };
+            let as_it_was = session.get_attributes(target, &[attribute::type_of(name)])?;
             session.update_attributes(target, &[weak])?;
             let changed = has(session, target, name, value)?;
-            if let Some(as_it_was) = attribute::flag(name, !value) {
-                drop(session.update_attributes(target, &[as_it_was]));
-            }
+            drop(session.update_attributes(target, &as_it_was));
             Ok(changed)
         })?;
     }
