@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
-use super::error::{HsmError, Loss};
+use super::error::HsmError;
 use super::job::KeyRef;
 use super::line::Asker;
 use super::link::{Limit, Lost, Sent};
+use super::loss::Loss;
 use super::shared::Shared;
 use crate::proto::worker::request::Op;
 use crate::proto::worker::response::Result as Answered;

@@ -10,56 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::job::KeyRef;
+use super::loss::Loss;
 use crate::config::HsmConfig;
 use crate::proto::worker::{Failure, FailureKind};
 use crate::types::Next;
-
-/// Why a worker process was given up. It is killed and replaced whatever the reason.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Loss {
-    /// The process ended, or closed its socket.
-    #[error("the worker process ended{}", ended(.0.as_ref()))]
-    Died(Option<ExitStatus>),
-    /// A call ran longer than its limit, so the module hangs.
-    #[error("{operation} took longer than {limit_ms} ms ({setting}), so the worker was killed")]
-    Overdue {
-        /// The call.
-        operation: &'static str,
-        /// The limit it broke.
-        limit_ms: u64,
-        /// The setting that holds the limit.
-        setting: &'static str,
-    },
-    /// The process did not answer a ping, so it stands still.
-    #[error("the worker process did not answer a ping within {0:?}, so it was killed")]
-    Frozen(Duration),
-    /// The worker says that the token no longer does its work.
-    #[error("the token stopped working: {detail} ({return_value})")]
-    LinkLost {
-        /// What the worker saw.
-        detail: String,
-        /// The PKCS#11 return value by name.
-        return_value: String,
-    },
-    /// What the worker sent is no message of ours.
-    #[error("the worker process sent something that is no answer: {0}")]
-    Garbled(String),
-}
-
-impl Loss {
-    /// The same, knowing how the process ended. A process that we killed says nothing new.
-    pub(super) fn with_exit_status(self, status: Option<ExitStatus>) -> Self {
-        if matches!(self, Self::Died(_)) {
-            Self::Died(status)
-        } else {
-            self
-        }
-    }
-}
-
-fn ended(status: Option<&ExitStatus>) -> String {
-    status.map_or_else(String::new, |status| format!(" ({status})"))
-}
 
 /// Why the HSM did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -111,8 +65,8 @@ pub enum HsmError {
     },
     /// The token refused the PIN. No further login is tried.
     #[error(
-        "the token '{label}' refused the PIN in {pin_file} (hsm.pin_file), and no further login is \
-         tried with it; put the right PIN there: {detail}"
+        "the login to the token '{label}' with the PIN in {pin_file} (hsm.pin_file) failed: \
+         {detail}"
     )]
     PinRefused {
         /// The token's label.
@@ -131,7 +85,7 @@ pub enum HsmError {
         detail: String,
     },
     /// The PIN file cannot be used.
-    #[error("the PIN file {pin_file} (hsm.pin_file) cannot be used: {detail}")]
+    #[error("the PIN in {pin_file} (hsm.pin_file) cannot be used: {detail}")]
     PinUnreadable {
         /// The file.
         pin_file: PathBuf,
@@ -140,8 +94,8 @@ pub enum HsmError {
     },
     /// No token, or more than one, has this label and serial number.
     #[error(
-        "no token with label '{label}' and serial '{serial}' (hsm.token_label, hsm.token_serial): \
-         {detail}"
+        "the token with label '{label}' and serial '{serial}' (hsm.token_label, hsm.token_serial) \
+         was not found: {detail}"
     )]
     TokenNotFound {
         /// The label looked for.
@@ -152,7 +106,7 @@ pub enum HsmError {
         detail: String,
     },
     /// The PKCS#11 module cannot be used.
-    #[error("the PKCS#11 module {module} (hsm.module) cannot be used: {detail}")]
+    #[error("no token can be opened with the module {module} (hsm.module): {detail}")]
     Module {
         /// The shared object.
         module: PathBuf,
@@ -286,6 +240,15 @@ impl HsmError {
         }
     }
 
+    /// What it means that a worker ended before it served.
+    pub(super) fn of_early_loss(loss: Loss, config: &HsmConfig) -> Self {
+        if let Loss::LoginRefused(failure) = loss {
+            Self::of_open(failure, config)
+        } else {
+            Self::NoService(loss)
+        }
+    }
+
     /// What a failed `Open` means.
     pub(super) fn of_open(failure: Failure, config: &HsmConfig) -> Self {
         let detail = failure.detail;
@@ -354,7 +317,7 @@ impl HsmError {
                 return_value,
             },
             (Ok(FailureKind::BadRequest), _) => Self::BadRequest { operation, detail },
-            // The link ends a worker that says LINK_LOST, so nobody is told so here.
+            // The link ends where a worker says LINK_LOST or speaks of PINs: not told here.
             (
                 Ok(
                     FailureKind::Unspecified

@@ -10,9 +10,10 @@ use tokio::process::Child;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::error::{HsmError, Loss};
+use super::error::HsmError;
 use super::job::KnownAnswer;
 use super::link::{Limit, Link, Pumps, Sent};
+use super::loss::Loss;
 use super::process::Process;
 use super::shared::Shared;
 use super::status::Token;
@@ -51,7 +52,8 @@ impl Worker {
     pub(super) async fn make_ready(&self, shared: &Shared) -> Result<Token, HsmError> {
         let opened = self
             .ask(shared.open_request(), "Open", shared.admin_limit())
-            .await?;
+            .await
+            .map_err(|loss| HsmError::of_early_loss(loss, &shared.config))?;
         let token = if let Answered::Opened(opened) = opened {
             Token::from(opened)
         } else if let Answered::Failure(failure) = opened {
@@ -60,16 +62,17 @@ impl Worker {
             return Err(HsmError::wrong_kind("Open"));
         };
         if let Some(test) = shared.known_answer() {
-            self.pass(&test, shared.call_limit()).await?;
+            self.pass(&test, shared).await?;
         }
         Ok(token)
     }
 
-    async fn pass(&self, test: &KnownAnswer, limit: Limit) -> Result<(), HsmError> {
+    async fn pass(&self, test: &KnownAnswer, shared: &Shared) -> Result<(), HsmError> {
         let operation = "KnownAnswer";
         let answered = self
-            .ask(Op::KnownAnswer(test.into()), operation, limit)
-            .await?;
+            .ask(Op::KnownAnswer(test.into()), operation, shared.call_limit())
+            .await
+            .map_err(|loss| HsmError::of_early_loss(loss, &shared.config))?;
         if let Answered::KnownAnswered(answered) = answered {
             if answered.passed {
                 Ok(())
@@ -88,28 +91,18 @@ impl Worker {
     }
 
     /// One request before anybody else may use the link.
-    async fn ask(
-        &self,
-        op: Op,
-        operation: &'static str,
-        limit: Limit,
-    ) -> Result<Answered, HsmError> {
+    async fn ask(&self, op: Op, operation: &'static str, limit: Limit) -> Result<Answered, Loss> {
         let answer = match self.link.send(op, operation, None, limit) {
             Sent::Waiting(answer) => answer,
-            Sent::Ended(_) => return Err(HsmError::NoService(self.link.ended().await)),
-            Sent::Unfit(error) => {
-                return Err(HsmError::BadRequest {
-                    operation,
-                    detail: error.to_string(),
-                });
-            }
+            Sent::Ended(_) => return Err(self.link.ended().await),
+            Sent::Unfit(error) => return Err(Loss::Garbled(error.to_string())),
         };
         tokio::select! {
-            loss = watch(&self.link, limit.time, Pings::None) => Err(HsmError::NoService(loss)),
+            loss = watch(&self.link, limit.time, Pings::None) => Err(loss),
             answered = answer => match answered {
                 Ok(Ok(answered)) => Ok(answered),
-                Ok(Err(lost)) => Err(HsmError::NoService(lost.loss)),
-                Err(_) => Err(HsmError::NoService(self.link.ended().await)),
+                Ok(Err(lost)) => Err(lost.loss),
+                Err(_) => Err(self.link.ended().await),
             },
         }
     }

@@ -15,11 +15,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use zeroize::Zeroizing;
 
-use super::error::Loss;
 use super::frame::{FRAME_HEADER_LEN, FrameError, body_len, encode};
+use super::loss::Loss;
 use crate::proto::worker::request::Op;
 use crate::proto::worker::response::Result as Answered;
-use crate::proto::worker::{FailureKind, Ping, Request, Response};
+use crate::proto::worker::{Failure, FailureKind, Ping, Request, Response};
 
 /// A call's limit inside the HSM, and the setting that says so.
 #[derive(Debug, Clone, Copy)]
@@ -239,13 +239,8 @@ impl Link {
         let Some(answered) = response.result else {
             return Err(Loss::Garbled(format!("an empty answer to request {id}")));
         };
-        if let Answered::Failure(failure) = &answered
-            && failure.kind() == FailureKind::LinkLost
-        {
-            return Err(Loss::LinkLost {
-                detail: failure.detail.clone(),
-                return_value: failure.return_value.clone(),
-            });
+        if let Answered::Failure(failure) = &answered {
+            ends_link(failure)?;
         }
         let entry = {
             let mut state = self.state();
@@ -275,6 +270,30 @@ impl State {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
         id
+    }
+}
+
+/// Whether a failure is about more than the call that met it.
+fn ends_link(failure: &Failure) -> Result<(), Loss> {
+    match failure.kind() {
+        FailureKind::LinkLost => Err(Loss::LinkLost {
+            detail: failure.detail.clone(),
+            return_value: failure.return_value.clone(),
+        }),
+        // Not only when opening: a session that was lost is logged in anew in the middle of a call.
+        FailureKind::PinRefused | FailureKind::PinWithheld | FailureKind::PinUnreadable => {
+            Err(Loss::LoginRefused(failure.clone()))
+        }
+        FailureKind::Unspecified
+        | FailureKind::BadCiphertext
+        | FailureKind::KeyMissing
+        | FailureKind::KeyAmbiguous
+        | FailureKind::KeyMismatch
+        | FailureKind::TokenNotFound
+        | FailureKind::Module
+        | FailureKind::Unsupported
+        | FailureKind::BadRequest
+        | FailureKind::RefusedByToken => Ok(()),
     }
 }
 

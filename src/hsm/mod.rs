@@ -5,7 +5,8 @@
 //! * `call.rs`, `line.rs`: one call from start to end; the queue before the sessions
 //! * `supervisor.rs`, `life.rs`, `watchdog.rs`, `process.rs`: one worker at a time, kept serving
 //! * `link.rs`, `frame.rs`: the talk with a worker
-//! * `job.rs`, `report.rs`, `status.rs`, `error.rs`, `shared.rs`: the vocabulary
+//! * `job.rs`, `report.rs`, `status.rs`, `error.rs`, `loss.rs`, `shared.rs`: the
+//!   vocabulary
 //! * `profile.rs`: key profiles
 //! * `worker/`: the worker process itself; nothing above imports it, for it is another process
 //!
@@ -21,6 +22,7 @@ mod job;
 mod life;
 mod line;
 mod link;
+mod loss;
 mod process;
 pub mod profile;
 mod report;
@@ -35,9 +37,10 @@ pub mod worker;
 #[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 mod tests;
 
-pub use error::{HsmError, Loss};
+pub use error::HsmError;
 pub use handle::Hsm;
 pub use job::{Answer, DataKind, KeyRef, KnownAnswer, RewrapJob, UnwrapJob, WorkerCommand};
+pub use loss::Loss;
 pub use profile::Profile;
 pub use report::{AttackReport, AttributeMismatch, Object, ObjectClass};
 pub use status::{Capabilities, HsmState, HsmStatus, Token};

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch as signal;
 use tracing::{error, info, warn};
 
-use super::error::{HsmError, Loss};
+use super::error::HsmError;
 use super::life::Worker;
+use super::loss::Loss;
 use super::process::Launcher;
 use super::shared::{Shared, Stage};
 use super::watchdog::{Pings, watch};
@@ -172,7 +173,9 @@ impl Supervisor {
         let lived = begun.elapsed();
         let has_served = worker.link.answered() > answered_before || lived > SETTLED;
         let loss = loss.with_exit_status(worker.kill().await);
-        if has_served {
+        if matches!(loss, Loss::LoginRefused(_)) {
+            Ending::Failed(HsmError::of_early_loss(loss, &self.shared.config))
+        } else if has_served {
             Ending::Served { loss, lived }
         } else {
             Ending::Idle(loss)

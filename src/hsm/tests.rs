@@ -11,11 +11,12 @@ use prost::Message as _;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
-use super::error::{HsmError, Loss};
+use super::error::HsmError;
 use super::frame;
 use super::handle::Hsm;
 use super::job::{KeyRef, UnwrapJob, WorkerCommand};
 use super::link::{Limit, Link, Sent};
+use super::loss::Loss;
 use super::status::HsmState;
 use super::watchdog::{PING_LIMIT, Pings, watch};
 use crate::config::HsmConfig;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep_until;
 
-use super::error::Loss;
 use super::link::Link;
+use super::loss::Loss;
 
 /// Between two pings. With [`PING_LIMIT`] a frozen worker is found within a second, which leaves
 /// half of the two seconds that recovery may take for opening the token again.

@@ -15,6 +15,7 @@ mod certificate;
 mod client;
 mod command_line;
 mod example_config;
+mod hsm;
 mod hsm_worker;
 mod recording_cms;
 mod rig;
