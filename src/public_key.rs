@@ -8,7 +8,7 @@ use aws_lc_rs::rsa::{
 };
 use aws_lc_rs::signature::{self, UnparsedPublicKey};
 
-use crate::types::{Padding, SPKI_LEN_MAX};
+use crate::types::{Padding, SPKI_LEN_MAX, WrappedDek};
 
 /// Why a public key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +52,7 @@ impl RsaPublicKey {
 
     /// Wraps a value of at most 214 bytes: RFC 8017, section 7.1.1 or 7.2.1. The answer is as long as
     /// the modulus.
-    pub fn wrap(&self, padding: Padding, value: &[u8]) -> Result<Vec<u8>, PublicKeyError> {
+    pub fn wrap(&self, padding: Padding, value: &[u8]) -> Result<WrappedDek, PublicKeyError> {
         let too_long = |_| PublicKeyError::ValueTooLong(value.len());
         let mut wrapped = vec![0; self.0.key_size_bytes()];
         let length = match padding {
@@ -63,7 +63,7 @@ impl RsaPublicKey {
                 .map_err(too_long)?,
         };
         wrapped.truncate(length);
-        Ok(wrapped)
+        WrappedDek::try_from(wrapped).map_err(|_| PublicKeyError::NotRsa)
     }
 
     fn oaep(

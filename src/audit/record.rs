@@ -62,6 +62,26 @@ pub enum Outcome {
 }
 
 impl Draft {
+    /// What is known of an attempt at first: who asks, and under which id. A refusal until more is
+    /// known.
+    pub fn new(caller: String, request_id: RequestId) -> Self {
+        Self {
+            caller,
+            end_user: EndUser::default(),
+            request_id,
+            kek: None,
+            keypair_id: String::new(),
+            padding: None,
+            release_form: None,
+            ciphertext_digest: None,
+            recipient_spki_sha256: None,
+            outcome: Outcome::Refused,
+            reason: "",
+            queue: Duration::ZERO,
+            hsm: Duration::ZERO,
+        }
+    }
+
     /// The exact bytes to be stored: `kekd.v1.Record`, protobuf with fields in order of number.
     pub(super) fn encode(&self, index: u64, time: UnixMs, node: &str) -> Vec<u8> {
         v1::Record {
@@ -76,8 +96,14 @@ impl Draft {
                 .as_ref()
                 .map_or_else(String::new, KekName::to_string),
             keypair_id: cut(&self.keypair_id, KEYPAIR_ID_LEN_MAX),
-            padding: padding(self.padding).into(),
-            release_form: release_form(self.release_form).into(),
+            padding: self
+                .padding
+                .map_or(v1::Padding::Unspecified, Into::into)
+                .into(),
+            release_form: self
+                .release_form
+                .map_or(v1::ReleaseForm::Unspecified, Into::into)
+                .into(),
             ciphertext_digest: bytes(self.ciphertext_digest),
             recipient_spki_sha256: bytes(self.recipient_spki_sha256),
             outcome: outcome(self.outcome).into(),
@@ -97,23 +123,6 @@ fn cut(text: &str, len_max: usize) -> String {
             (*len <= len_max).then_some(c)
         })
         .collect()
-}
-
-const fn padding(padding: Option<Padding>) -> v1::Padding {
-    match padding {
-        None => v1::Padding::Unspecified,
-        Some(Padding::OaepSha1) => v1::Padding::OaepSha1,
-        Some(Padding::OaepSha256) => v1::Padding::OaepSha256,
-        Some(Padding::Pkcs1V15) => v1::Padding::Pkcs1V15,
-    }
-}
-
-const fn release_form(form: Option<ReleaseForm>) -> v1::ReleaseForm {
-    match form {
-        None => v1::ReleaseForm::Unspecified,
-        Some(ReleaseForm::Clear) => v1::ReleaseForm::Clear,
-        Some(ReleaseForm::Recipient) => v1::ReleaseForm::Recipient,
-    }
 }
 
 const fn outcome(outcome: Outcome) -> v1::Outcome {

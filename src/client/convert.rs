@@ -4,16 +4,6 @@
 use crate::proto::v1;
 use crate::types::Padding;
 
-impl From<Padding> for v1::Padding {
-    fn from(padding: Padding) -> Self {
-        match padding {
-            Padding::OaepSha1 => Self::OaepSha1,
-            Padding::OaepSha256 => Self::OaepSha256,
-            Padding::Pkcs1V15 => Self::Pkcs1V15,
-        }
-    }
-}
-
 /// The name of a padding in a message, as in profiles and command lines; `unknown` for a number
 /// that a newer kekd may send.
 pub fn padding_name(number: i32) -> &'static str {

@@ -6,6 +6,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::keyring::Version;
+use crate::ledger::InstanceKey;
 use crate::proto::worker as proto;
 use crate::types::{Padding, Sha256, WrappedDek};
 
@@ -30,6 +32,24 @@ pub struct KeyRef {
 impl fmt::Display for KeyRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         uuid::Uuid::from_bytes(self.object_id).hyphenated().fmt(f)
+    }
+}
+
+impl From<&Version> for KeyRef {
+    fn from(version: &Version) -> Self {
+        Self {
+            object_id: *version.keypair_id.as_bytes(),
+            spki_sha256: Some(version.spki_sha256),
+        }
+    }
+}
+
+impl From<&InstanceKey> for KeyRef {
+    fn from(key: &InstanceKey) -> Self {
+        Self {
+            object_id: *key.object_id.as_bytes(),
+            spki_sha256: (!key.spki.is_empty()).then(|| Sha256::of(&key.spki)),
+        }
     }
 }
 

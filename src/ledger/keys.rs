@@ -51,7 +51,7 @@ pub(super) fn certificate_of(
     field: &'static str,
     certificate: &[u8],
     spki: &[u8],
-) -> Result<UnixMs, EntryError> {
+) -> Result<Checked, EntryError> {
     let rule = "a DER certificate of at most 16384 bytes";
     if certificate.len() > CERTIFICATE_LEN_MAX {
         return refused(field, rule);
@@ -64,7 +64,16 @@ pub(super) fn certificate_of(
         return Err(EntryError::CertificateOfAnotherKey { field });
     }
     let end = tbs.validity().not_after.to_unix_duration().as_millis();
-    Ok(UnixMs(u64::try_from(end).unwrap_or(u64::MAX)))
+    Ok(Checked {
+        expires_at: UnixMs(u64::try_from(end).unwrap_or(u64::MAX)),
+        is_self_signed: tbs.issuer() == tbs.subject(),
+    })
+}
+
+/// What the keyring keeps of a certificate.
+pub(super) struct Checked {
+    expires_at: UnixMs,
+    is_self_signed: bool,
 }
 
 /// The version that a [`v1::KekVersionActivated`] makes real.
@@ -72,6 +81,7 @@ pub(super) fn version(
     event: &v1::KekVersionActivated,
     created_at: UnixMs,
 ) -> Result<Version, EntryError> {
+    let certificate = certificate_of("certificate", &event.certificate, &event.spki)?;
     Ok(Version {
         kek: event
             .kek
@@ -90,7 +100,8 @@ pub(super) fn version(
         release_forms: release_forms(event)?,
         profile_name: profile_name("profile", &event.profile)?,
         profile: event.profile.clone(),
-        certificate_expires_at: certificate_of("certificate", &event.certificate, &event.spki)?,
+        certificate_expires_at: certificate.expires_at,
+        is_self_signed: certificate.is_self_signed,
         certificate: event.certificate.clone(),
         created_at,
     })
