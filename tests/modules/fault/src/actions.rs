@@ -88,7 +88,7 @@ impl Call<'_> {
     }
 
     fn count(&self) {
-        let Some(path) = var_os("KEKD_FAULT_COUNTS") else {
+        let Some(path) = var_os("PKCS11_FAULT_COUNTS") else {
             return;
         };
         let line = format!("{} {}\n", self.function, std::process::id());

@@ -1,11 +1,11 @@
 //! A PKCS#11 v2.40 module for tests that forwards every call to a real module, except where a
 //! script says otherwise. Environment:
 //!
-//! * `KEKD_FAULT_MODULE`: path of the real module; without it, SoftHSM's usual places.
-//! * `KEKD_FAULT_SCRIPT`: path of the script; no such file means no faults. It is read again
+//! * `PKCS11_FAULT_MODULE`: path of the real module; without it, SoftHSM's usual places.
+//! * `PKCS11_FAULT_SCRIPT`: path of the script; no such file means no faults. It is read again
 //!   whenever it changes, so a test switches faults on and off in a running process. Put a new
 //!   script in place by renaming: that cannot be mistaken for the old one.
-//! * `KEKD_FAULT_COUNTS`: path of a file that gets one line `C_Name PID` for each call, from all
+//! * `PKCS11_FAULT_COUNTS`: path of a file that gets one line `C_Name PID` for each call, from all
 //!   processes.
 //!
 //! A script has one rule a line, `FUNCTION WHEN ACTION`; `#` starts a comment. The first rule that
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn C_GetFunctionList(list: CK_FUNCTION_LIST_PTR_PTR) -> CK
 
 /// Loads the real module and copies its table. The library stays loaded for good.
 fn load() -> Option<CK_FUNCTION_LIST> {
-    let path = var_os("KEKD_FAULT_MODULE").or_else(|| {
+    let path = var_os("PKCS11_FAULT_MODULE").or_else(|| {
         let found = SOFTHSM.into_iter().find(|path| Path::new(path).exists());
         found.map(OsString::from)
     })?;

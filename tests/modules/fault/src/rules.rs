@@ -48,7 +48,7 @@ static SCRIPT: Mutex<(Option<Stamp>, Vec<Rule>)> = Mutex::new((None, Vec::new())
 
 /// The action for one call to `function`, counting the call.
 pub fn choose(function: &str, asks_size: bool) -> Option<Action> {
-    let path = var_os("KEKD_FAULT_SCRIPT")?;
+    let path = var_os("PKCS11_FAULT_SCRIPT")?;
     let mut script = SCRIPT.lock().unwrap_or_else(PoisonError::into_inner);
     let stamp = metadata(&path)
         .ok()
