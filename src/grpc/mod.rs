@@ -1,1 +1,91 @@
-//! grpc
+//! The wire: decode, call one flow, encode. Each service is a file of its own; what they share is
+//! who may call (`rights`, `gate`), how long a call may take (`deadline`), what a refusal looks like
+//! (`status`) and what the network side knows of itself (`network`). No rule about keys lives here.
+
+mod convert;
+pub mod deadline;
+pub mod gate;
+pub mod health;
+mod keys;
+pub mod network;
+pub mod node;
+pub mod peer;
+pub mod refusals;
+mod rights;
+pub mod status;
+pub mod unwrap;
+
+use std::sync::Arc;
+
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
+
+use crate::config::Config;
+use crate::flows::Node;
+use crate::proto::v1;
+use network::Network;
+use status::Refused;
+
+/// All services over an open node. The gate stands in front of them.
+pub fn routes(
+    node: &Arc<Node>,
+    network: &Arc<Network>,
+    config: &Config,
+    health: HealthService,
+) -> Routes {
+    let message_max = config.limits.request_bytes_max;
+    let unwrap = unwrap::Unwrap::new(Arc::clone(node), Arc::clone(network), &config.limits);
+    let state = node::NodeState::new(
+        Arc::clone(node),
+        Arc::clone(network),
+        &config.limits,
+        &config.hsm,
+    );
+    let mut routes = Routes::builder();
+    routes
+        .add_service(
+            v1::unwrap_service_server::UnwrapServiceServer::new(unwrap)
+                .max_decoding_message_size(message_max),
+        )
+        .add_service(
+            v1::keys_service_server::KeysServiceServer::new(keys::Keys::new(Arc::clone(node)))
+                .max_decoding_message_size(message_max),
+        )
+        .add_service(
+            v1::node_service_server::NodeServiceServer::new(state)
+                .max_decoding_message_size(message_max),
+        );
+    add_public(&mut routes, message_max, health);
+    routes.routes()
+}
+
+/// Health and reflection.
+pub fn add_public(
+    routes: &mut tonic::service::RoutesBuilder,
+    message_max: usize,
+    health: HealthService,
+) {
+    routes.add_service(HealthServer::new(health).max_decoding_message_size(message_max));
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    match reflection {
+        Ok(reflection) => {
+            routes.add_service(reflection.max_decoding_message_size(message_max));
+        }
+        // The descriptors come from our own build, and a test reads them.
+        Err(error) => tracing::error!(%error, "reflection cannot describe the services"),
+    }
+}
+
+/// What a layer put beside the request. That it is missing is a bug, and answered as one.
+fn extension<T: Clone + Send + Sync + 'static>(
+    request: &tonic::Request<impl Sized>,
+) -> Result<T, Refused> {
+    request.extensions().get::<T>().cloned().ok_or_else(|| {
+        tracing::error!(wanted = std::any::type_name::<T>(), "a layer is missing");
+        Refused::internal()
+    })
+}

@@ -1,1 +1,171 @@
-//! serve
+//! The process: builds everything in order, runs until told to stop, stops in reverse. What the
+//! services do is not here, nor how a node is opened.
+
+mod accept;
+mod connection;
+mod frames;
+mod handshake;
+mod listen;
+mod reload;
+mod slots;
+mod tls;
+mod transport;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::info;
+
+pub use listen::{ListenError, Listeners, SocketListener};
+pub use tls::TlsError;
+
+use crate::access::Identity;
+use crate::clock::Clock;
+use crate::config::{Config, TcpConfig};
+use crate::flows::Node;
+use crate::grpc::gate::{Authorise, GateLayer};
+use crate::grpc::health::health;
+use crate::grpc::network::Network;
+use crate::{grpc, systemd};
+
+/// Connections that have an identity and wait to be served; beyond these, handshakes wait.
+const IDENTIFIED_MAX: usize = 16;
+
+/// Why the process does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A door cannot be opened: the operator's to mend.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// TLS cannot be set up from its files: the operator's to mend.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The operating system lets us hear no signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+    /// The HTTP/2 server ended by itself.
+    #[error("the gRPC server ended: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// What the process asks of the node beside its calls.
+pub struct Pulse {
+    /// Whether an unwrap can succeed now.
+    pub readiness: watch::Receiver<bool>,
+    /// Whether the writers of ledger and audit log still run. Asked for systemd's watchdog; must not
+    /// wait. It says nothing of the HSM.
+    pub writers_run: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// Serves `node` on `listeners` until `shutdown` ends.
+///
+/// # Errors
+/// Where TLS cannot be set up. Once it serves, it returns without error after `shutdown`.
+pub async fn run(
+    config: &Config,
+    node: Arc<Node>,
+    pulse: Pulse,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let record = Arc::clone(&node);
+    let network = Arc::new(Network::new(
+        Clock::System,
+        Box::new(move |who, reason| record.record_refused_connection(who, reason)),
+    ));
+    let callers = Arc::clone(&node);
+    let authorise: Authorise =
+        Arc::new(move |identity: &Identity, action| callers.caller(identity)?.require(action));
+    let (health, keep_health) = health(pulse.readiness.clone(), network.stopping()).await;
+    let routes = grpc::routes(&node, &network, config, health);
+
+    // Dropping these ends the tasks.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep_health);
+    tasks.spawn(keep_status(Arc::clone(&node), pulse.readiness));
+    let connections = open(config, &network, listeners, &mut tasks)?;
+    tasks.spawn(keep_watchdog(pulse.writers_run));
+
+    let stop = async {
+        shutdown.await;
+        info!("stopping");
+        systemd::stopping();
+        network.stop();
+    };
+    systemd::ready();
+    info!("serving");
+    let gate = GateLayer::new(Arc::clone(&network), authorise);
+    transport::serve(&config.limits, routes, gate, connections, stop).await?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Opens the doors: what comes out are connections that have an identity.
+fn open(
+    config: &Config,
+    network: &Arc<Network>,
+    listeners: Listeners,
+    tasks: &mut JoinSet<()>,
+) -> Result<mpsc::Receiver<std::io::Result<connection::Connection>>, ServeError> {
+    let (identified, connections) = mpsc::channel(IDENTIFIED_MAX);
+    let doors = accept::Doors::new(Arc::clone(network), &config.limits, identified);
+    if let (Some(listener), Some(tcp)) = (listeners.tcp, &config.tcp) {
+        let files = tls_files(tcp, network)?;
+        let hangup = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
+        tasks.spawn(doors.clone().tcp(listener, files.server()));
+        tasks.spawn(files.watch(hangup));
+    }
+    if let Some(listener) = listeners.unix {
+        tasks.spawn(doors.unix(listener));
+    }
+    Ok(connections)
+}
+
+fn tls_files(tcp: &TcpConfig, network: &Arc<Network>) -> Result<reload::TlsFiles, TlsError> {
+    reload::TlsFiles::load(tcp.clone(), Arc::clone(network))
+}
+
+/// One line for `systemctl status`, whenever readiness changes.
+async fn keep_status(node: Arc<Node>, mut readiness: watch::Receiver<bool>) {
+    loop {
+        let text = if *readiness.borrow_and_update() {
+            "serving".to_owned()
+        } else {
+            format!("not ready: {}", node.status().problems.join("; "))
+        };
+        systemd::status(&text);
+        if readiness.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The ping comes from the event loop: where that stands still, so does the ping. It is held back
+/// when a writer is gone, because then nothing can be released until a restart.
+async fn keep_watchdog(writers_run: Box<dyn Fn() -> bool + Send + Sync>) {
+    let Some(every) = systemd::watchdog_interval() else {
+        return;
+    };
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        if writers_run() {
+            systemd::watchdog();
+        } else {
+            tracing::error!("a writer is gone; systemd is asked to restart kekd");
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot unwrap has failed"
+)]
+mod tests;

@@ -1,6 +1,18 @@
 //! The configuration: one TOML file, read whole before anything is opened. This is the only module
 //! that reads the environment. Secrets are never here, only paths to them; officers, clients,
 //! thresholds and grants are not here either: they live in the ledger.
+//!
+//! A value is taken from the environment (`KEKD__SECTION__KEY`) where it is there, else from the
+//! file, else it is the default. Relative paths are taken from the folder of the file, except the
+//! two files that hold secrets: see `hsm.pin_file`.
+
+mod check;
+mod error;
+mod load;
+mod paths;
+
+pub use error::{ConfigError, Place};
+pub use load::{Environment, Loaded, Origin, Setting, load};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,19 +51,19 @@ pub struct Config {
 pub struct HsmConfig {
     /// Path of the PKCS#11 module, a shared object.
     pub module: PathBuf,
-    /// Label of the token. Slots are never used: their numbers change.
+    /// Label of the token, 1 to 32 bytes. Slots are never used: their numbers change.
     pub token_label: String,
-    /// Serial number of the token, as the token reports it.
+    /// Serial number of the token, as the token reports it, 1 to 16 bytes.
     pub token_serial: String,
     /// File that holds the user PIN, mode 0600 or tighter; a trailing line feed is not part of it.
     /// A relative path is taken from `$CREDENTIALS_DIRECTORY` (systemd's LoadCredential) when that
-    /// is set.
+    /// is set, else from the folder of the configuration file.
     pub pin_file: PathBuf,
     /// PKCS#11 sessions for work; each has a thread of its own in the worker. Default: the number
-    /// of processors. At most 64.
+    /// of processors. 1 to 64.
     #[serde(default = "default_sessions")]
     pub sessions: usize,
-    /// Calls that may wait for a session before further ones are refused as busy. At most 65536.
+    /// Calls that may wait for a session before further ones are refused as busy. 1 to 65536.
     #[serde(default = "default_queue_len_max")]
     pub queue_len_max: usize,
     /// Milliseconds one unwrap may take inside the HSM before the worker process is killed and
@@ -78,7 +90,8 @@ pub struct TcpConfig {
     pub private_key_file: PathBuf,
     /// PEM file: the authorities that issue client certificates.
     pub client_ca_file: PathBuf,
-    /// PEM or DER file: certificate revocation lists of those authorities.
+    /// PEM or DER file: certificate revocation lists. Where it is given, every authority in a
+    /// client's chain needs a list in it: a certificate whose standing is unknown is refused.
     pub client_crl_file: Option<PathBuf>,
     /// Milliseconds between two looks at these files. 100 to 3600000.
     #[serde(default = "default_reload_interval_ms")]
@@ -97,27 +110,31 @@ pub struct UnixConfig {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// Open connections, all together. At most 65536.
+    /// Open connections, all together. 1 to 65536.
     pub connections_max: usize,
-    /// Open connections of one peer address or user id.
+    /// Open connections of one peer address or user id. 1 to 65536.
     pub connections_per_peer_max: usize,
-    /// Concurrent streams of one connection (HTTP/2 `SETTINGS_MAX_CONCURRENT_STREAMS`).
+    /// Concurrent streams of one connection (HTTP/2 `SETTINGS_MAX_CONCURRENT_STREAMS`). 1 to 1024.
     pub streams_per_connection_max: u32,
-    /// Requests of one `UnwrapStream` that are under way at once.
+    /// Requests of one `UnwrapStream` that are under way at once. 1 to 1024.
     pub requests_per_stream_max: usize,
     /// Bytes of one request message. 4096 to 1048576.
     pub request_bytes_max: usize,
-    /// Bytes of a request's header list.
+    /// Bytes of a request's header list. 1024 to 65536.
     pub header_bytes_max: u32,
-    /// Milliseconds from accept to the end of the TLS handshake.
+    /// Milliseconds from accept to the end of the TLS handshake, from there to the end of the
+    /// HTTP/2 preface, and from the beginning to the end of any one HTTP/2 frame or header block.
+    /// 100 to 60000.
     pub handshake_timeout_ms: u64,
-    /// Milliseconds of silence before an HTTP/2 ping.
+    /// Milliseconds of silence before an HTTP/2 ping. 100 to 3600000.
     pub keepalive_interval_ms: u64,
-    /// Milliseconds to wait for the answer to that ping.
+    /// Milliseconds to wait for the answer to that ping. 100 to 600000.
     pub keepalive_timeout_ms: u64,
-    /// Milliseconds after which a connection is asked to end, so that its identity is proved anew.
+    /// Milliseconds after which a connection is asked to end, so that its identity is proved anew;
+    /// 30 seconds later it is cut. 1000 to 86400000.
     pub connection_age_ms_max: u64,
-    /// Milliseconds one unary call may take, whatever deadline it names.
+    /// Milliseconds one unary call, or one request of a stream, may take, whatever deadline it
+    /// names. 100 to 600000.
     pub request_timeout_ms_max: u64,
 }
 
@@ -125,11 +142,11 @@ pub struct LimitsConfig {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditConfig {
-    /// Records that may wait to be written before further calls are refused as busy.
+    /// Records that may wait to be written before further calls are refused as busy. 1 to 65536.
     pub queue_len_max: usize,
-    /// Records one sync may serve.
+    /// Records one sync may serve. 1 to 65536.
     pub batch_len_max: usize,
-    /// Milliseconds a record may take to become durable before its call is refused.
+    /// Milliseconds a record may take to become durable before its call is refused. 100 to 60000.
     pub sync_timeout_ms: u64,
 }
 
@@ -198,7 +215,7 @@ fn default_node() -> String {
 }
 
 fn default_sessions() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(64))
 }
 
 const fn default_queue_len_max() -> usize {
@@ -216,3 +233,7 @@ const fn default_admin_timeout_ms() -> u64 {
 const fn default_reload_interval_ms() -> u64 {
     2_000
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+mod tests;

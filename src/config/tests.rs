@@ -1,0 +1,235 @@
+//! Every text a bad configuration can be answered with.
+
+use std::path::Path;
+
+use super::*;
+
+const GOOD: &str = r#"
+state_dir = "state"
+node = "n1"
+[hsm]
+module = "/usr/lib/softhsm/libsofthsm2.so"
+token_label = "007"
+token_serial = "0011"
+pin_file = "hsm-pin"
+sessions = 2
+[unix]
+socket = "/run/kekd/kekd.sock"
+"#;
+
+const TCP: &str = r#"
+[tcp]
+listen = "127.0.0.1:0"
+certificate_file = "tls.crt"
+private_key_file = "tls.key"
+client_ca_file = "/etc/ca.pem"
+"#;
+
+fn load_with(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kekd.toml");
+    std::fs::write(&file, text).unwrap();
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()));
+    Environment::from_variables(variables)
+        .and_then(|environment| load(&file, &environment))
+        .map_err(|error| {
+            error
+                .to_string()
+                .replace(&*folder.path().to_string_lossy(), "DIR")
+        })
+}
+
+fn refusal(text: &str, variables: &[(&str, &str)]) -> String {
+    load_with(text, variables).unwrap_err()
+}
+
+#[test]
+fn every_refusal_names_the_place_the_key_and_the_remedy() {
+    let changed = |from: &str, to: &str| GOOD.replace(from, to);
+    let cases = [
+        (
+            changed("sessions = 2", "sesions = 2"),
+            "DIR/kekd.toml: there is no setting \"hsm.sesions\"; the nearest one is \"hsm.sessions\"",
+        ),
+        (
+            changed("[hsm]", "[hms]"),
+            "DIR/kekd.toml: there is no setting \"hms.module\"; the nearest one is \"hsm.module\"",
+        ),
+        (
+            changed("node = ", "listen = "),
+            "DIR/kekd.toml: there is no setting \"listen\"; the nearest one is \"tcp.listen\"",
+        ),
+        (
+            changed("node = ", "quite_another_thing = "),
+            "DIR/kekd.toml: there is no setting \"quite_another_thing\"",
+        ),
+        (
+            changed("module = ", "profiles_dir = "),
+            "DIR/kekd.toml: the setting \"hsm.module\" is missing",
+        ),
+        (
+            changed("state_dir = \"state\"", ""),
+            "DIR/kekd.toml: the setting \"state_dir\" is missing",
+        ),
+        (
+            format!("{GOOD}[tcp]\n"),
+            "DIR/kekd.toml: the setting \"tcp.listen\" is missing",
+        ),
+        (
+            changed("sessions = 2", "sessions = \"two\""),
+            "DIR/kekd.toml: hsm.sessions: found string \"two\", expected an integer",
+        ),
+        (
+            changed("sessions = 2", "sessions = 65"),
+            "DIR/kekd.toml: hsm.sessions must be 1 to 64, found 65",
+        ),
+        (
+            changed("sessions = 2", "call_timeout_ms = 0"),
+            "DIR/kekd.toml: hsm.call_timeout_ms must be 100 to 60000, found 0",
+        ),
+        (
+            changed("\"n1\"", "\"n 1\""),
+            "DIR/kekd.toml: node must be 1 to 63 printable ASCII characters",
+        ),
+        (
+            changed("\"hsm-pin\"", "\"\""),
+            "DIR/kekd.toml: hsm.pin_file must be a path, not empty",
+        ),
+        (
+            changed("[unix]", "[limits]").replace("socket = \"/run/kekd/kekd.sock\"", ""),
+            "DIR/kekd.toml: neither [tcp] nor [unix] is there, so nobody could call; add one",
+        ),
+        (
+            format!("{GOOD}[log]\nfilter = \"kekd=loud\"\n"),
+            "DIR/kekd.toml: log.filter must be a level (error, warn, info, debug, trace) or a \
+             filter such as \"info,kekd::hsm=debug\"",
+        ),
+        (
+            format!("{GOOD}[log]\nformat = \"xml\"\n"),
+            "DIR/kekd.toml: log.format: enum LogFormat does not have variant constructor xml",
+        ),
+        (
+            format!("{GOOD}{}", TCP.replace("127.0.0.1:0", "localhost")),
+            "DIR/kekd.toml: tcp.listen: invalid socket address syntax",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refusal(&text, &[]), expected);
+    }
+    let broken = refusal("node =", &[]);
+    assert!(
+        broken.starts_with("DIR/kekd.toml is not TOML: "),
+        "{broken}"
+    );
+    let absent = load(Path::new("/nonexistent/kekd.toml"), &Environment::default());
+    assert_eq!(
+        absent.unwrap_err().to_string(),
+        "cannot read the configuration file /nonexistent/kekd.toml: \
+         No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn a_bad_variable_is_named() {
+    let cases = [
+        (
+            ("KEKD_LABEL", "x"),
+            "the environment variable KEKD_LABEL is not a setting of kekd: settings are written \
+             KEKD__SECTION__KEY, with two underscores; rename it or remove it",
+        ),
+        (
+            ("KEKD__HSM__SESIONS", "3"),
+            "the environment variable KEKD__HSM__SESIONS: there is no setting \"hsm.sesions\"; \
+             the nearest one is \"hsm.sessions\"",
+        ),
+        (
+            ("KEKD__HSM__SESSIONS", "0"),
+            "the environment variable KEKD__HSM__SESSIONS: hsm.sessions must be 1 to 64, found 0",
+        ),
+        (
+            ("KEKD__HSM__SESSIONS", "many"),
+            "the environment variable KEKD__HSM__SESSIONS: hsm.sessions: found string \"many\", \
+             expected an integer",
+        ),
+        (
+            ("KEKD__NODE", ""),
+            "the environment variable KEKD__NODE: node must be 1 to 63 printable ASCII characters",
+        ),
+    ];
+    for (variable, expected) in cases {
+        assert_eq!(refusal(GOOD, &[variable]), expected);
+    }
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_text_stays_text() {
+    let variables = [
+        ("KEKD__HSM__SESSIONS", "9"),
+        ("KEKD__HSM__TOKEN_LABEL", "0042"),
+        ("KEKD__LIMITS__CONNECTIONS_MAX", "10"),
+        ("KEKD_ENDPOINT", "https://kekctl.example"),
+    ];
+    let loaded = load_with(GOOD, &variables).unwrap();
+    assert_eq!(loaded.config.hsm.sessions, 9);
+    assert_eq!(loaded.config.hsm.token_label, "0042");
+    assert_eq!(loaded.config.hsm.token_serial, "0011");
+    assert_eq!(loaded.config.limits.connections_max, 10);
+    let origin = |key: &str| {
+        let setting = loaded
+            .settings
+            .iter()
+            .find(|setting| setting.key == key)
+            .unwrap();
+        setting.origin.to_string()
+    };
+    assert_eq!(
+        origin("hsm.sessions"),
+        "the environment variable KEKD__HSM__SESSIONS"
+    );
+    assert!(origin("hsm.token_serial").ends_with("/kekd.toml"));
+    assert_eq!(origin("limits.request_bytes_max"), "the default");
+}
+
+#[test]
+fn relative_paths_begin_where_the_file_is_and_secrets_where_systemd_says() {
+    let text = format!("{GOOD}{TCP}");
+    let here = load_with(&text, &[]).unwrap().config;
+    let folder = here.state_dir.parent().unwrap();
+    assert_eq!(here.hsm.pin_file, folder.join("hsm-pin"));
+    assert_eq!(
+        here.tcp.clone().unwrap().private_key_file,
+        folder.join("tls.key")
+    );
+    assert_eq!(here.tcp.unwrap().client_ca_file, Path::new("/etc/ca.pem"));
+
+    let there = load_with(&text, &[("CREDENTIALS_DIRECTORY", "/run/credentials/kekd")]).unwrap();
+    let tcp = there.config.tcp.unwrap();
+    assert_eq!(
+        there.config.hsm.pin_file,
+        Path::new("/run/credentials/kekd/hsm-pin")
+    );
+    assert_eq!(
+        tcp.private_key_file,
+        Path::new("/run/credentials/kekd/tls.key")
+    );
+    assert_eq!(
+        tcp.certificate_file,
+        there.config.state_dir.with_file_name("tls.crt")
+    );
+}
+
+#[test]
+fn the_list_of_keys_is_the_types() {
+    let loaded = load_with(&format!("{GOOD}{TCP}"), &[]).unwrap();
+    let mut found: Vec<_> = loaded
+        .settings
+        .into_iter()
+        .map(|setting| setting.key)
+        .collect();
+    let mut listed = load::KEYS.to_vec();
+    found.sort();
+    listed.sort_unstable();
+    assert_eq!(found, listed);
+}

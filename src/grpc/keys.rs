@@ -1,0 +1,113 @@
+//! `kekd.v1.KeysService`: names, states, public keys and certificates. Nothing here is secret and
+//! nothing changes.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::peer::Peer;
+use super::status::Refused;
+use super::{convert, extension};
+use crate::certificate;
+use crate::flows::Node;
+use crate::flows::keys::KeysError;
+use crate::proto::v1;
+use crate::proto::v1::keys_service_server::KeysService;
+use crate::types::{KekName, KeypairId, TypeError};
+
+/// The service.
+pub struct Keys {
+    node: Arc<Node>,
+}
+
+impl Keys {
+    /// The service over an open node.
+    pub const fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+}
+
+fn malformed(error: TypeError) -> Refused {
+    Refused::from(&error)
+}
+
+fn refused(error: KeysError) -> Refused {
+    Refused::from(&error)
+}
+
+#[tonic::async_trait]
+impl KeysService for Keys {
+    async fn list_keks(
+        &self,
+        request: Request<v1::ListKeksRequest>,
+    ) -> Result<Response<v1::ListKeksResponse>, Status> {
+        let peer: Peer = extension(&request)?;
+        let keks = self.node.list_keks(&peer.identity).map_err(refused)?;
+        let keks = keks
+            .iter()
+            .map(|(name, versions)| kek(name, versions))
+            .collect();
+        Ok(Response::new(v1::ListKeksResponse { keks }))
+    }
+
+    async fn get_kek(
+        &self,
+        request: Request<v1::GetKekRequest>,
+    ) -> Result<Response<v1::GetKekResponse>, Status> {
+        let peer: Peer = extension(&request)?;
+        let name: KekName = request.get_ref().name.parse().map_err(malformed)?;
+        let versions = self.node.kek(&peer.identity, &name).map_err(refused)?;
+        Ok(Response::new(v1::GetKekResponse {
+            kek: Some(kek(&name, &versions)),
+        }))
+    }
+
+    async fn get_public_key(
+        &self,
+        request: Request<v1::GetPublicKeyRequest>,
+    ) -> Result<Response<v1::GetPublicKeyResponse>, Status> {
+        let peer: Peer = extension(&request)?;
+        let format = v1::PublicKeyFormat::try_from(request.get_ref().format);
+        let id: KeypairId = request.get_ref().keypair_id.parse().map_err(malformed)?;
+        let (version, _) = self.node.version(&peer.identity, id).map_err(refused)?;
+        let public_key = match format {
+            Ok(v1::PublicKeyFormat::SpkiPem) => {
+                certificate::spki_pem(&version.spki).map(String::into_bytes)
+            }
+            Ok(v1::PublicKeyFormat::Pkcs1Der) => certificate::pkcs1_der(&version.spki),
+            Ok(v1::PublicKeyFormat::Jwk) => {
+                certificate::jwk(&version.spki, id).map(String::into_bytes)
+            }
+            Ok(v1::PublicKeyFormat::Unspecified) | Err(_) => {
+                return Err(malformed(TypeError {
+                    what: "the format of a public key",
+                    rule: "stated: SPKI_PEM, PKCS1_DER or JWK",
+                })
+                .into());
+            }
+        };
+        let public_key = public_key.map_err(|error| {
+            tracing::error!(%error, %id, "the ledger's public key cannot be written out");
+            Refused::internal()
+        })?;
+        Ok(Response::new(v1::GetPublicKeyResponse { public_key }))
+    }
+
+    async fn get_certificate(
+        &self,
+        request: Request<v1::GetCertificateRequest>,
+    ) -> Result<Response<v1::GetCertificateResponse>, Status> {
+        let peer: Peer = extension(&request)?;
+        let id: KeypairId = request.get_ref().keypair_id.parse().map_err(malformed)?;
+        let (version, issuers) = self.node.version(&peer.identity, id).map_err(refused)?;
+        let certificate = version.certificate.clone();
+        Ok(Response::new(v1::GetCertificateResponse {
+            certificate,
+            issuers,
+        }))
+    }
+}
+
+fn kek(name: &KekName, versions: &[Arc<crate::keyring::Version>]) -> v1::Kek {
+    convert::kek(name, versions.iter().map(AsRef::as_ref))
+}

@@ -1,0 +1,216 @@
+//! `kekd.v1.UnwrapService`: one DEK at a time, or many over one stream. A stream is bounded twice:
+//! so many requests are under way and no more are read, and so many answers wait to be taken and no
+//! more are made. Every request is authorised by itself, also on a stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::error;
+
+use super::deadline::Deadline;
+use super::network::Network;
+use super::peer::Peer;
+use super::status::Refused;
+use super::{convert, extension};
+use crate::config::LimitsConfig;
+use crate::flows::Node;
+use crate::proto::v1;
+use crate::proto::v1::unwrap_service_server::UnwrapService;
+use crate::proto::v1::unwrap_stream_response::Outcome;
+use crate::types::RequestId;
+
+/// The service.
+#[derive(Clone)]
+pub struct Unwrap {
+    node: Arc<Node>,
+    network: Arc<Network>,
+    under_way_max: usize,
+    request_max: Duration,
+}
+
+impl Unwrap {
+    /// The service over an open node.
+    pub const fn new(node: Arc<Node>, network: Arc<Network>, limits: &LimitsConfig) -> Self {
+        Self {
+            node,
+            network,
+            under_way_max: limits.requests_per_stream_max,
+            request_max: Duration::from_millis(limits.request_timeout_ms_max),
+        }
+    }
+
+    async fn one(
+        &self,
+        peer: &Peer,
+        request: v1::UnwrapRequest,
+        made: Option<RequestId>,
+        deadline: Instant,
+    ) -> Result<v1::UnwrapResponse, Refused> {
+        let released = match convert::command(request, made) {
+            Ok(command) => self.node.unwrap(&peer.identity, command, deadline).await,
+            Err(malformed) => Err(self.node.refuse(&peer.identity, malformed).await),
+        };
+        released
+            .map(convert::unwrapped)
+            .map_err(|error| Refused::from(&error))
+    }
+
+    /// One request of a stream. The gate saw the stream begin; the certificate is judged again.
+    async fn one_of_many(
+        self,
+        peer: Arc<Peer>,
+        request: v1::UnwrapStreamRequest,
+        deadline: Instant,
+    ) -> Outcome {
+        let answer = async {
+            self.network
+                .check_standing(&peer)
+                .map_err(|error| Refused::from(&error))?;
+            self.one(&peer, request.request.unwrap_or_default(), None, deadline)
+                .await
+        };
+        let answer = tokio::time::timeout_at(deadline.into(), answer)
+            .await
+            .unwrap_or_else(|_| Err(Refused::deadline_exceeded()));
+        match answer {
+            Ok(response) => Outcome::Response(response),
+            Err(refused) => Outcome::Refusal(refused.into()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl UnwrapService for Unwrap {
+    async fn unwrap(
+        &self,
+        request: Request<v1::UnwrapRequest>,
+    ) -> Result<Response<v1::UnwrapResponse>, Status> {
+        let peer: Peer = extension(&request)?;
+        let deadline: Deadline = extension(&request)?;
+        let made = RequestId::random().map_err(|_| {
+            error!("the operating system gives no randomness");
+            Refused::internal()
+        })?;
+        let answer = self
+            .one(&peer, request.into_inner(), Some(made), deadline.call)
+            .await?;
+        Ok(Response::new(answer))
+    }
+
+    type UnwrapStreamStream = ReceiverStream<Result<v1::UnwrapStreamResponse, Status>>;
+
+    async fn unwrap_stream(
+        &self,
+        request: Request<Streaming<v1::UnwrapStreamRequest>>,
+    ) -> Result<Response<Self::UnwrapStreamStream>, Status> {
+        let (answers, taken) = mpsc::channel(self.under_way_max);
+        let deadline: Deadline = extension(&request)?;
+        let stream = Stream {
+            peer: Arc::new(extension(&request)?),
+            named: deadline.named,
+            stopping: self.network.stopping(),
+            service: self.clone(),
+            under_way: JoinSet::new(),
+            ids: HashMap::new(),
+            answers,
+        };
+        tokio::spawn(stream.run(request.into_inner()));
+        Ok(Response::new(ReceiverStream::new(taken)))
+    }
+}
+
+/// One `UnwrapStream`. Dropping it drops what is under way; the flow records that by itself.
+struct Stream {
+    service: Unwrap,
+    peer: Arc<Peer>,
+    /// The deadline the caller named for the whole stream.
+    named: Option<Instant>,
+    stopping: watch::Receiver<bool>,
+    under_way: JoinSet<Outcome>,
+    /// The request ids of what is under way.
+    ids: HashMap<Id, String>,
+    answers: mpsc::Sender<Result<v1::UnwrapStreamResponse, Status>>,
+}
+
+impl Stream {
+    async fn run(mut self, mut requests: Streaming<v1::UnwrapStreamRequest>) {
+        let mut reading = true;
+        let mut end = None;
+        while reading || !self.under_way.is_empty() {
+            let room = self.under_way.len() < self.service.under_way_max;
+            tokio::select! {
+                () = self.answers.closed() => return,
+                () = sleep_until(self.named) => {
+                    end = Some(Refused::deadline_exceeded().into());
+                    break;
+                }
+                Some(done) = self.under_way.join_next_with_id() => {
+                    let answer = self.answer(done);
+                    if self.answers.send(Ok(answer)).await.is_err() {
+                        return;
+                    }
+                }
+                request = requests.message(), if reading && room => match request {
+                    Ok(Some(request)) => self.begin(request),
+                    Ok(None) => reading = false,
+                    Err(status) => {
+                        reading = false;
+                        end = Some(status);
+                    }
+                },
+                () = stopped(&mut self.stopping), if reading => {
+                    reading = false;
+                    end = Some(Refused::stopping().into());
+                }
+            }
+        }
+        if let Some(status) = end {
+            // The caller may have gone; then nobody wants the status.
+            self.answers.send(Err(status)).await.unwrap_or_default();
+        }
+    }
+
+    fn begin(&mut self, request: v1::UnwrapStreamRequest) {
+        let latest = Instant::now() + self.service.request_max;
+        let deadline = self.named.map_or(latest, |named| named.min(latest));
+        let id = request
+            .request
+            .as_ref()
+            .map_or_else(String::new, |r| r.request_id.clone());
+        let work = self
+            .service
+            .clone()
+            .one_of_many(Arc::clone(&self.peer), request, deadline);
+        self.ids.insert(self.under_way.spawn(work).id(), id);
+    }
+
+    fn answer(&mut self, done: Result<(Id, Outcome), JoinError>) -> v1::UnwrapStreamResponse {
+        let (task, outcome) = done.unwrap_or_else(|panic| {
+            error!(%panic, "a request of a stream panicked");
+            (panic.id(), Outcome::Refusal(Refused::internal().into()))
+        });
+        v1::UnwrapStreamResponse {
+            request_id: self.ids.remove(&task).unwrap_or_default(),
+            outcome: Some(outcome),
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns when the node stops. A node that is gone has stopped.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    match stopping.wait_for(|stopping| *stopping).await {
+        Ok(_) | Err(_) => (),
+    }
+}
