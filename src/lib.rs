@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod config;
 pub mod proto;
+pub mod public_key;
 pub mod systemd;
 pub mod telemetry;
 pub mod types;

@@ -1,5 +1,27 @@
 //! The generated protobuf types. Nothing is written here by hand but what generation leaves out:
-//! `Debug` for messages that carry a plaintext DEK, which says only that there is one.
+//! `Debug` for messages that carry a plaintext DEK, which says only that there is one, and the words
+//! of `types` in the numbers of the wire.
+
+use crate::types::{Padding, ReleaseForm};
+
+impl From<Padding> for v1::Padding {
+    fn from(padding: Padding) -> Self {
+        match padding {
+            Padding::OaepSha1 => Self::OaepSha1,
+            Padding::OaepSha256 => Self::OaepSha256,
+            Padding::Pkcs1V15 => Self::Pkcs1V15,
+        }
+    }
+}
+
+impl From<ReleaseForm> for v1::ReleaseForm {
+    fn from(form: ReleaseForm) -> Self {
+        match form {
+            ReleaseForm::Clear => Self::Clear,
+            ReleaseForm::Recipient => Self::Recipient,
+        }
+    }
+}
 
 /// `kekd.v1`: the public interface and the formats of ledger and audit log.
 #[allow(

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use aws_lc_rs::digest;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 /// Bytes of a DEK: an AES-256 key.
 pub const DEK_LEN: usize = 32;
@@ -201,6 +202,30 @@ impl TryFrom<&[u8]> for Sha256 {
     }
 }
 
+impl FromStr for Sha256 {
+    type Err = TypeError;
+
+    /// Accepts 64 lower-case hexadecimal digits, as `Display` writes them.
+    fn from_str(text: &str) -> Result<Self, TypeError> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut out = [0; 32];
+        let mut digits = text
+            .bytes()
+            .map(|digit| DIGITS.iter().zip(0_u8..).find(|(d, _)| **d == digit));
+        for byte in &mut out {
+            let (Some(Some((_, high))), Some(Some((_, low)))) = (digits.next(), digits.next())
+            else {
+                return refused("a SHA-256 digest", "64 lower-case hexadecimal digits");
+            };
+            *byte = high << 4 | low;
+        }
+        if digits.next().is_some() {
+            return refused("a SHA-256 digest", "64 lower-case hexadecimal digits");
+        }
+        Ok(Self(out))
+    }
+}
+
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -239,6 +264,70 @@ impl fmt::Debug for WrappedDek {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "WrappedDek({} bytes)", self.0.len())
     }
+}
+
+/// A plaintext DEK: 32 bytes, an AES-256 key. Wiped when dropped; no `Debug` and no `Clone`. The
+/// bytes live on the heap, so that moving the value leaves no copy behind.
+pub struct Dek(Box<Zeroizing<[u8; DEK_LEN]>>);
+
+impl Dek {
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; DEK_LEN] {
+        &self.0
+    }
+}
+
+impl TryFrom<&[u8]> for Dek {
+    type Error = TypeError;
+
+    /// Copies 32 bytes; wiping the source is the caller's duty.
+    fn try_from(bytes: &[u8]) -> Result<Self, TypeError> {
+        if bytes.len() != DEK_LEN {
+            return refused("a DEK", "32 bytes");
+        }
+        let mut dek = Self(Box::default());
+        dek.0.copy_from_slice(bytes);
+        Ok(dek)
+    }
+}
+
+/// A DEK wrapped again under a recipient's RSA public key: 1 to 512 bytes. Not a secret, but it
+/// leaves only after its audit record like any other release; so it has no `Debug` and no `Clone`.
+pub struct RewrappedDek(Vec<u8>);
+
+impl RewrappedDek {
+    /// The bytes, as long as the recipient's modulus.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, to be sent.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl TryFrom<Vec<u8>> for RewrappedDek {
+    type Error = TypeError;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, TypeError> {
+        if bytes.is_empty() || bytes.len() > WRAPPED_DEK_LEN_MAX {
+            return refused("a re-wrapped DEK", "1 to 512 bytes");
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// What may happen after an error. Every error enum answers it with `next()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Next {
+    /// Whoever asked must ask for something else. We never retry it.
+    CallerFault,
+    /// The same request may be well in a moment: busy, token away, deadline passed.
+    TryAgain,
+    /// No retry helps: the outcome is unknown, or what we hold contradicts itself. An operator must
+    /// look, and this process must not go on as if nothing were.
+    Fatal,
 }
 
 /// The id a caller gives a request: 1 to 128 printable ASCII characters.
@@ -339,6 +428,35 @@ mod tests {
         assert!("a".repeat(129).parse::<RequestId>().is_err());
         assert!("a\nb".parse::<EndUser>().is_err());
         assert!("".parse::<EndUser>().is_ok());
+    }
+
+    #[test]
+    fn released_deks_have_their_length() {
+        assert_eq!(Dek::try_from(&[7; 32][..]).unwrap().as_bytes(), &[7; 32]);
+        for bad in [0, 31, 33] {
+            assert!(Dek::try_from(&vec![7; bad][..]).is_err(), "{bad} bytes");
+        }
+        assert!(RewrappedDek::try_from(vec![0; 384]).is_ok());
+        assert!(RewrappedDek::try_from(vec![]).is_err());
+        assert!(RewrappedDek::try_from(vec![0; 513]).is_err());
+    }
+
+    #[test]
+    fn digests_are_written_in_hexadecimal_and_read_back() {
+        let digest = Sha256::of(b"abc");
+        let text = digest.to_string();
+        assert!(text.starts_with("ba7816bf8f01cfea"));
+        assert_eq!(text.parse(), Ok(digest));
+        let cut = text.get(1..).unwrap();
+        for bad in [
+            "",
+            cut,
+            &format!("{text}0"),
+            &text.to_uppercase(),
+            &format!("g{cut}"),
+        ] {
+            assert!(bad.parse::<Sha256>().is_err(), "{bad:?} was accepted");
+        }
     }
 
     #[test]

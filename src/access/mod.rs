@@ -102,6 +102,18 @@ pub enum AccessError {
     NamedTwice(Identity),
 }
 
+impl AccessError {
+    /// The stable reason, as in `google.rpc.ErrorInfo` and in audit records.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::CallerUnknown(_) => "CALLER_UNKNOWN",
+            Self::RoleNotAllowed(_) => "ROLE_NOT_ALLOWED",
+            Self::NotGranted(_) => "NOT_GRANTED",
+            Self::NamedTwice(_) => "NAMED_TWICE",
+        }
+    }
+}
+
 /// One client as the ledger names it.
 #[derive(Debug, Clone)]
 struct Client {
@@ -178,6 +190,15 @@ impl Caller {
         match self.client.role {
             Role::Operator | Role::Auditor => true,
             Role::UnwrapClient => self.client.keks.contains(kek),
+        }
+    }
+
+    /// Refuses where the caller may not know of this KEK.
+    pub fn sight(&self, kek: &KekName) -> Result<(), AccessError> {
+        if self.sees(kek) {
+            Ok(())
+        } else {
+            Err(AccessError::NotGranted(self.identity.clone()))
         }
     }
 

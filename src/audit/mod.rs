@@ -1,5 +1,24 @@
-//! audit
+//! The audit log: one durable record of every attempt to unwrap, refused ones included, written
+//! before its answer leaves. Plaintext passes through here sealed and comes out only after the sync
+//! of its record; no plaintext is written. Nothing here knows of HSMs, rights or the wire.
+//!
+//! **The commit point** of an unwrap is the sync in `store::Store::append`, reached from
+//! [`Journal::record_and_release`]. A crash just before it: there is no record and nothing was
+//! released; the caller sees its connection break and may ask again. A crash just after it: the
+//! record says *released* although the DEK may not have left. So the log may name a release that
+//! nobody received, and never misses one that somebody did. The same holds for a caller that gave
+//! up waiting.
 
+mod error;
+mod files;
+mod journal;
+mod record;
 mod seal;
+mod store;
+mod writer;
 
+pub use error::{AuditError, Discontinuity, Unavailable};
+pub use journal::{Journal, JournalStatus, Released, read};
+pub use record::{Draft, Outcome};
 pub use seal::Sealed;
+pub use writer::Condition;

@@ -1,10 +1,15 @@
 //! The seal on plaintext. The HSM hands out DEKs sealed; only the audit journal opens the seal, and
-//! it does so after the record of the release is on disk. Code elsewhere that wants the bytes does
-//! not compile:
+//! it does so after the record of the release is on disk. Anyone may seal:
 //!
-//! ```compile_fail
-//! use kekd::audit::Sealed;
-//! let sealed = Sealed::new(zeroize::Zeroizing::new([0u8; 32]));
+//! ```
+//! let sealed = kekd::audit::Sealed::new(zeroize::Zeroizing::new([0u8; 32]));
+//! # drop(sealed);
+//! ```
+//!
+//! Code elsewhere that wants the bytes does not compile:
+//!
+//! ```compile_fail,E0624
+//! let sealed = kekd::audit::Sealed::new(zeroize::Zeroizing::new([0u8; 32]));
 //! let dek = sealed.open(); // private to the audit module
 //! ```
 

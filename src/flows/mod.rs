@@ -1,1 +1,125 @@
-//! flows
+//! The only places where the HSM, the ledger and the audit log meet: `init` gives birth to an
+//! instance, `open` checks that everything agrees, `unwrap` releases DEKs, `keys` and `status` read.
+//! Nothing here knows of gRPC, TLS or PKCS#11 return codes.
+
+pub mod init;
+pub mod inspect;
+pub mod keys;
+mod label;
+mod make;
+pub mod open;
+pub mod status;
+pub mod unwrap;
+
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::access::{AccessError, Caller, Identity};
+use crate::audit::{Condition, Draft, Journal, Outcome};
+use crate::clock::{Clock, UnixMs};
+use crate::hsm::{Hsm, HsmState};
+use crate::ledger::{Ledger, State};
+use crate::types::RequestId;
+
+use status::Counters;
+
+/// An open node: everything a flow stands on. Only [`open::open`] makes one.
+pub struct Node {
+    snapshot: ArcSwap<State>,
+    /// Held for its lock on the state folder: one kekd per folder.
+    _ledger: Mutex<Ledger>,
+    hsm: Hsm,
+    journal: Journal,
+    /// Counted since the start of the process.
+    pub counters: Counters,
+    problems: Vec<String>,
+    started_at: UnixMs,
+}
+
+impl Node {
+    fn new(
+        ledger: Ledger,
+        hsm: Hsm,
+        journal: Journal,
+        clock: Clock,
+        problems: Vec<String>,
+    ) -> Self {
+        Self {
+            snapshot: ArcSwap::new(Arc::clone(ledger.state())),
+            _ledger: Mutex::new(ledger),
+            hsm,
+            journal,
+            counters: Counters::default(),
+            problems,
+            started_at: clock.now(),
+        }
+    }
+
+    /// The state as the ledger tells it now. Taking it needs no lock.
+    fn snapshot(&self) -> Arc<State> {
+        self.snapshot.load_full()
+    }
+
+    /// The caller behind an authenticated identity, as the ledger names it now.
+    pub fn caller(&self, identity: &Identity) -> Result<Caller, AccessError> {
+        self.snapshot().clients().caller(identity)
+    }
+
+    /// Records, as far as that is possible without waiting, that a connection was refused before it
+    /// had an identity kekd accepts. `reason` is stable and machine readable.
+    pub fn record_refused_connection(&self, peer: &str, reason: &'static str) {
+        self.counters.count_connection(false);
+        let Ok(request_id) = RequestId::random() else {
+            return;
+        };
+        self.journal.try_record(Draft {
+            outcome: Outcome::ConnectionRefused,
+            reason,
+            ..Draft::new(peer.to_owned(), request_id)
+        });
+    }
+
+    /// Whether an unwrap can succeed now.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.hsm.status().state, HsmState::Ready) && self.journal.status().writable
+    }
+
+    /// Follows [`Node::is_ready`] for as long as the receiver lives.
+    pub fn readiness(self: &Arc<Self>) -> watch::Receiver<bool> {
+        let (sender, receiver) = watch::channel(self.is_ready());
+        let node = Arc::clone(self);
+        tokio::spawn(async move {
+            let (mut hsm, mut journal) = (node.hsm.changed(), node.journal.changed());
+            loop {
+                let goes_on = tokio::select! {
+                    () = sender.closed() => false,
+                    changed = hsm.changed() => changed.is_ok(),
+                    changed = journal.changed() => changed.is_ok(),
+                };
+                let ready = goes_on && node.is_ready();
+                sender.send_if_modified(|last| std::mem::replace(last, ready) != ready);
+                if !goes_on {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+
+    /// Waits until the audit log can never again take a record in this process. The node must stop.
+    pub async fn failed(&self) -> crate::audit::AuditError {
+        self.journal.failed().await
+    }
+
+    /// Whether the audit log's writer is alive: its beats, to be compared with an earlier reading.
+    pub fn journal_condition(&self) -> Condition {
+        self.journal.changed().borrow().clone()
+    }
+
+    /// Ends the worker process. Calls that still come are refused.
+    pub async fn close(&self) {
+        self.hsm.shutdown().await;
+    }
+}

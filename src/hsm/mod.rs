@@ -1,1 +1,46 @@
-//! hsm
+//! The HSM as the daemon sees it: an async handle on a worker process that alone loads the PKCS#11
+//! module. Files, from the outside in:
+//!
+//! * `handle.rs`, `work.rs`, `ceremony.rs`: [`Hsm`], what the rest of the daemon calls
+//! * `call.rs`, `line.rs`: one call from start to end; the queue before the sessions
+//! * `supervisor.rs`, `life.rs`, `watchdog.rs`, `process.rs`: one worker at a time, kept serving
+//! * `link.rs`, `frame.rs`: the talk with a worker
+//! * `job.rs`, `report.rs`, `status.rs`, `error.rs`, `loss.rs`, `shared.rs`: the
+//!   vocabulary
+//! * `profile.rs`: key profiles
+//! * `worker/`: the worker process itself; nothing above imports it, for it is another process
+//!
+//! PKCS#11 is named in `worker/` only. No wait is without a limit, and no state of the HSM, hung or gone,
+//! makes [`Hsm::status`] wait.
+
+mod call;
+mod ceremony;
+mod error;
+pub mod frame;
+mod handle;
+mod job;
+mod life;
+mod line;
+mod link;
+mod loss;
+mod process;
+pub mod profile;
+mod report;
+mod shared;
+mod status;
+mod supervisor;
+mod watchdog;
+mod work;
+pub mod worker;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+mod tests;
+
+pub use error::HsmError;
+pub use handle::Hsm;
+pub use job::{Answer, DataKind, KeyRef, KnownAnswer, RewrapJob, UnwrapJob, WorkerCommand};
+pub use loss::Loss;
+pub use profile::Profile;
+pub use report::{AttackReport, AttributeMismatch, Object, ObjectClass};
+pub use status::{Capabilities, HsmState, HsmStatus, Token};

@@ -78,6 +78,8 @@ pub struct Version {
     pub profile_name: String,
     /// DER certificate.
     pub certificate: Vec<u8>,
+    /// Whether the certificate is signed by the key itself; the issuing key signs the others.
+    pub is_self_signed: bool,
     /// The end of the certificate's validity.
     pub certificate_expires_at: UnixMs,
     /// When the ledger recorded it.
@@ -136,6 +138,7 @@ pub(super) mod tests {
             profile: vec![],
             profile_name: "kek-rsa-3072".to_owned(),
             certificate: vec![],
+            is_self_signed: false,
             certificate_expires_at: UnixMs(0),
             created_at: UnixMs(0),
         }

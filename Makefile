@@ -1,0 +1,47 @@
+# What a contributor types, and CI. Recipes are three lines at most; the rest is in the scripts that
+# they call.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check rig fmt lint docs units deny modules
+
+MODULES := --locked --manifest-path tests/modules/Cargo.toml --target-dir target/modules
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+setup: ## install what is missing: SoftHSM, OpenSC, OpenSSL, … (apt)
+	@.ci/setup
+
+demo: setup ## seal a recording with OpenSSL, open it through kekd
+	cargo build --locked --bins
+	sh docs/demo.sh
+
+test: setup modules ## every test
+	cargo test --locked
+
+check: fmt lint test docs units deny ## everything CI looks at, except the demo
+
+rig: setup ## a kekd with a throw-away token, in target/rig
+	cargo build --locked --bins
+	target/debug/kekctl rig up target/rig
+
+fmt: ## is the source formatted?
+	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path tests/modules/Cargo.toml
+
+lint: setup ## clippy, warnings as errors
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy $(MODULES) --all-targets -- -D warnings
+
+docs: ## the API documentation, warnings as errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+units: setup ## systemd units: valid, and closed enough
+	cargo build --locked --bin kekd
+	sh systemd/check target/debug/kekd
+
+deny: ## dependencies: licences, sources, advisories (cargo-deny)
+	@.ci/deny
+
+modules: setup ## the PKCS#11 modules for tests
+	cargo test --quiet $(MODULES) --package kekd-test-fault
+	cargo build $(MODULES)

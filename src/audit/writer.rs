@@ -1,0 +1,253 @@
+//! The one thread that writes the log. It takes whatever waits, up to a limit, writes it with one
+//! sync and answers everybody. No async here. The invariant: no caller hears of success before the
+//! sync, and after a write of unknown outcome, or a panic, this process writes nothing more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::{oneshot, watch};
+
+use super::store::Store;
+use super::{AuditError, Draft};
+use crate::clock::Clock;
+
+/// How often an idle writer looks whether its files are in place and, after a refusal, whether the
+/// disk takes writes again.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the writer is asked.
+pub(super) enum Request {
+    /// Write a record; tell the caller its index, where one waits.
+    Record(Box<Draft>, Option<Reply>),
+    /// Write what came before, then end.
+    Close,
+}
+
+/// The way back to a caller.
+pub(super) type Reply = oneshot::Sender<Result<u64, AuditError>>;
+
+/// Whether the log takes records.
+#[derive(Debug, Clone)]
+pub enum Condition {
+    /// It does.
+    Writable,
+    /// It does not at the moment; the writer looks again once a second.
+    Refusing(AuditError),
+    /// It will not any more in this process: closed, or a fatal error.
+    Ended(AuditError),
+}
+
+/// What others may see of the writer without waiting for it.
+pub(super) struct Progress {
+    pub(super) condition: watch::Sender<Condition>,
+    /// Records on disk.
+    pub(super) size: AtomicU64,
+    /// Rounds of the writer's loop: rises at least once a second while it lives.
+    pub(super) beats: AtomicU64,
+    /// Records of refused connections that found no place in the queue.
+    pub(super) unrecorded: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn new(size: u64) -> Self {
+        Self {
+            condition: watch::Sender::new(Condition::Writable),
+            size: AtomicU64::new(size),
+            beats: AtomicU64::new(0),
+            unrecorded: AtomicU64::new(0),
+        }
+    }
+
+    /// Refuses for now, unless the log refuses or has ended already.
+    pub(super) fn refuse(&self, why: AuditError) {
+        self.condition.send_if_modified(|condition| {
+            let changes = matches!(condition, Condition::Writable);
+            if changes {
+                tracing::error!(error = %why, "the audit log refuses records");
+                *condition = Condition::Refusing(why);
+            }
+            changes
+        });
+    }
+
+    fn accept(&self) {
+        self.condition.send_if_modified(|condition| {
+            let changes = matches!(condition, Condition::Refusing(_));
+            if changes {
+                tracing::info!("the audit log takes records again");
+                *condition = Condition::Writable;
+            }
+            changes
+        });
+    }
+
+    fn end(&self, why: AuditError) {
+        if !matches!(why, AuditError::Closed) {
+            let cause = std::error::Error::source(&why).map(ToString::to_string);
+            tracing::error!(error = %why, cause, "the audit log failed");
+        }
+        self.condition.send_replace(Condition::Ended(why));
+    }
+}
+
+/// The state of the thread.
+pub(super) struct Writer {
+    pub(super) store: Store,
+    pub(super) requests: Receiver<Request>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) node: String,
+    pub(super) clock: Clock,
+    pub(super) batch_len_max: usize,
+}
+
+impl Writer {
+    /// Writes until closed or until an error is fatal.
+    pub(super) fn run(mut self) {
+        let _guard = PanicGuard(Arc::clone(&self.progress));
+        // After a fatal error nothing is synced: a sync that failed must not be tried again.
+        let closed = self
+            .write_until_closed()
+            .and_then(|()| self.tidy(self.store.checkpoint()));
+        if closed.is_ok() {
+            self.progress.end(AuditError::Closed);
+        }
+    }
+
+    fn write_until_closed(&mut self) -> Result<(), AuditError> {
+        let mut batch = Vec::with_capacity(self.batch_len_max);
+        let mut is_closing = false;
+        while !is_closing {
+            self.progress.beats.fetch_add(1, Ordering::Relaxed);
+            match self.requests.recv_timeout(LOOK_INTERVAL) {
+                Ok(first) => {
+                    is_closing = self.collect(first, &mut batch);
+                    self.write(&mut batch)?;
+                    self.tidy(self.store.checkpoint_when_due())?;
+                }
+                Err(RecvTimeoutError::Timeout) => self.look()?,
+                Err(RecvTimeoutError::Disconnected) => is_closing = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what waits, up to the limit. Returns whether the request to close was among it.
+    fn collect(&self, first: Request, batch: &mut Vec<(Box<Draft>, Option<Reply>)>) -> bool {
+        let more = self.requests.try_iter();
+        for request in std::iter::once(first).chain(more) {
+            match request {
+                Request::Record(draft, reply) => batch.push((draft, reply)),
+                Request::Close => return true,
+            }
+            if batch.len() >= self.batch_len_max {
+                break;
+            }
+        }
+        false
+    }
+
+    /// Writes the batch with one sync, then answers all who wait. Leaves the batch empty.
+    fn write(&mut self, batch: &mut Vec<(Box<Draft>, Option<Reply>)>) -> Result<(), AuditError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let first = self.store.next_index();
+        let time = self.clock.now();
+        let records: Vec<_> = (first..)
+            .zip(batch.iter())
+            .map(|(index, (draft, _))| draft.encode(index, time, &self.node))
+            .collect();
+        let appended = self.store.append(&records);
+        let size = self.store.next_index();
+        self.progress.size.store(size, Ordering::Relaxed);
+        // Before anyone is answered, so that a caller who is refused can see why.
+        let settled = self.settle(appended.clone());
+        for (index, (_, reply)) in (first..).zip(batch.drain(..)) {
+            if let Some(reply) = reply {
+                // A caller that gave up is no concern of the log.
+                drop(reply.send(appended.clone().map(|()| index)));
+            }
+        }
+        settled
+    }
+
+    /// What an idle writer does: an unlinked file is noticed before the next call, and a disk that
+    /// has space again is used again although a node that is not ready gets no calls.
+    fn look(&mut self) -> Result<(), AuditError> {
+        let is_writable = matches!(*self.progress.condition.borrow(), Condition::Writable);
+        let found = if is_writable {
+            self.store.require_in_place()
+        } else {
+            self.store.probe()
+        };
+        self.settle(found)
+    }
+
+    /// Takes note of how a checkpoint went. One that did not happen costs no record and is tried
+    /// again after the next batch; a disk too full for it will refuse a record soon.
+    fn tidy(&self, outcome: Result<(), AuditError>) -> Result<(), AuditError> {
+        match outcome {
+            Err(fatal) if fatal.is_fatal() => self.settle(Err(fatal)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Shows how a write went. Only a fatal error is handed on.
+    fn settle(&self, outcome: Result<(), AuditError>) -> Result<(), AuditError> {
+        match outcome {
+            Ok(()) => self.progress.accept(),
+            Err(fatal) if fatal.is_fatal() => {
+                // Seen by callers before they hear of it.
+                self.progress.end(fatal.clone());
+                return Err(fatal);
+            }
+            Err(why) => self.progress.refuse(why),
+        }
+        Ok(())
+    }
+}
+
+/// Ends the log when the writer panics: what the panic interrupted has an unknown outcome.
+struct PanicGuard(Arc<Progress>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.end(AuditError::WriterPanicked);
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::panic, reason = "a test here is about a panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_writer_ends_the_log() {
+        let progress = Arc::new(Progress::new(0));
+        let guard = PanicGuard(Arc::clone(&progress));
+        let panicked = thread::spawn(move || {
+            let _guard = guard;
+            panic!("on purpose");
+        })
+        .join();
+        assert!(panicked.is_err());
+        let seen = progress.condition.borrow().clone();
+        assert!(matches!(seen, Condition::Ended(AuditError::WriterPanicked)));
+        assert!(AuditError::WriterPanicked.is_fatal());
+    }
+
+    #[test]
+    fn what_has_ended_does_not_come_back() {
+        let progress = Progress::new(0);
+        progress.end(AuditError::WriterPanicked);
+        progress.accept();
+        progress.refuse(AuditError::Busy { queue_len_max: 1 });
+        let seen = progress.condition.subscribe().borrow().clone();
+        assert!(matches!(seen, Condition::Ended(AuditError::WriterPanicked)));
+    }
+}

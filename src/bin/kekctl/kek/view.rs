@@ -1,0 +1,98 @@
+//! A KEK as kekctl shows it: the fields of the message with enums as words, digests in hex and
+//! times in RFC 3339. The JSON form is an interface: fields are added, never renamed.
+
+use kekd::client::{padding_name, release_form_name, version_state_name};
+use kekd::clock::UnixMs;
+use kekd::proto::v1;
+use serde::Serialize;
+
+use crate::status::hex;
+
+/// One KEK.
+#[derive(Debug, Serialize)]
+pub struct KekView {
+    pub name: String,
+    pub versions: Vec<VersionView>,
+}
+
+/// One version of it.
+#[derive(Debug, Serialize)]
+pub struct VersionView {
+    pub number: u32,
+    pub keypair_id: String,
+    pub state: &'static str,
+    pub modulus_bits: u32,
+    pub paddings: Vec<&'static str>,
+    pub release_forms: Vec<&'static str>,
+    pub profile: String,
+    pub spki_sha256: String,
+    pub created_at: String,
+    pub certificate_expires_at: String,
+}
+
+impl From<v1::Kek> for KekView {
+    fn from(kek: v1::Kek) -> Self {
+        Self {
+            name: kek.name,
+            versions: kek.versions.into_iter().map(VersionView::from).collect(),
+        }
+    }
+}
+
+impl From<v1::Version> for VersionView {
+    fn from(version: v1::Version) -> Self {
+        let forms = version.release_forms.iter();
+        Self {
+            number: version.number,
+            keypair_id: version.keypair_id,
+            state: version_state_name(version.state),
+            modulus_bits: version.modulus_bits,
+            paddings: version.paddings.iter().copied().map(padding_name).collect(),
+            release_forms: forms.copied().map(release_form_name).collect(),
+            profile: version.profile,
+            spki_sha256: hex(&version.spki_sha256),
+            created_at: UnixMs(version.created_at_ms).rfc3339(),
+            certificate_expires_at: UnixMs(version.certificate_expires_at_ms).rfc3339(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+pub mod tests {
+    use super::*;
+
+    /// A KEK with one version, as kekd sends it.
+    pub fn kek() -> v1::Kek {
+        v1::Kek {
+            name: "recordings".to_owned(),
+            versions: vec![v1::Version {
+                number: 1,
+                keypair_id: "6f9619ff-8b86-4011-b42d-00cf4fc964ff".to_owned(),
+                state: v1::VersionState::Active.into(),
+                modulus_bits: 3072,
+                paddings: vec![v1::Padding::OaepSha1.into(), v1::Padding::OaepSha256.into()],
+                release_forms: vec![v1::ReleaseForm::Clear.into()],
+                profile: "kek-rsa-3072".to_owned(),
+                spki_sha256: vec![0xcd; 32],
+                created_at_ms: 1_795_284_000_123,
+                certificate_expires_at_ms: 1_795_284_000_123,
+            }],
+        }
+    }
+
+    #[test]
+    fn the_json_shape_is_stable() {
+        let expected = concat!(
+            r#"{"name":"recordings","versions":[{"number":1,"#,
+            r#""keypair_id":"6f9619ff-8b86-4011-b42d-00cf4fc964ff","state":"active","#,
+            r#""modulus_bits":3072,"paddings":["oaep-sha1","oaep-sha256"],"#,
+            r#""release_forms":["clear"],"profile":"kek-rsa-3072","spki_sha256":"#,
+            r#""cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","#,
+            r#""created_at":"2026-11-21T18:00:00Z","#,
+            r#""certificate_expires_at":"2026-11-21T18:00:00Z"}]}"#
+        );
+        let found = serde_json::to_string(&KekView::from(kek())).unwrap();
+        assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,65 @@
+//! `DIR/env`: what a shell or a test has to know to use the rig. Sourceable by sh; every value is
+//! quoted, every path absolute.
+
+use super::layout::Layout;
+
+/// What is not a path of the layout.
+pub struct First<'a> {
+    pub endpoint: &'a str,
+    pub kek: &'a str,
+    pub keypair_id: &'a str,
+}
+
+/// The file's text.
+pub fn text(layout: &Layout, first: &First<'_>) -> String {
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let variables = [
+        ("KEKD_ENDPOINT", first.endpoint.to_owned()),
+        ("KEKD_CA", path(layout.certificate("ca"))),
+        ("KEKD_CERT", path(layout.certificate("lkm-1"))),
+        ("KEKD_KEY", path(layout.private_key("lkm-1"))),
+        ("KEKD_SOCKET", path(layout.socket())),
+        ("SOFTHSM2_CONF", path(layout.softhsm_config())),
+        ("KEKD_KEK", first.kek.to_owned()),
+        ("KEKD_KEYPAIR_ID", first.keypair_id.to_owned()),
+    ];
+    variables
+        .iter()
+        .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
+        .collect()
+}
+
+/// Quoted for sh: nothing inside single quotes is special but the quote itself.
+pub fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_shell_reads_back_every_value() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a 'rig' $HOME \"x\"");
+        let layout = Layout::create(&folder).unwrap();
+        let first = First {
+            endpoint: "https://127.0.0.1:1",
+            kek: "recordings",
+            keypair_id: "id",
+        };
+        layout
+            .write(&layout.env(), text(&layout, &first).as_bytes())
+            .unwrap();
+        let script = r#". "$1"; printf '%s\n' "$KEKD_ENDPOINT" "$KEKD_SOCKET""#;
+        let shell = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(layout.env())
+            .output()
+            .unwrap();
+        let expected = format!("{}\n{}\n", first.endpoint, layout.socket().display());
+        assert_eq!(String::from_utf8(shell.stdout).unwrap(), expected);
+    }
+}

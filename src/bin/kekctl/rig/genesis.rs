@@ -1,0 +1,210 @@
+//! The rig's genesis document: who may do what, and the KEKs to begin with. The format is kekd's
+//! (`kekd-genesis-v1`); nothing here is special to a rig but the names.
+
+use std::str::FromStr;
+
+use kekd::types::{KekName, TypeError};
+use serde::Serialize;
+
+use super::{officers, pki};
+
+/// The KEK that only `lkm-2` may unwrap under, so that "granted for another KEK" can be seen.
+const ENGAGE: &str = "engage";
+
+/// A KEK to begin with: `NAME=PROFILE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewKek {
+    pub name: KekName,
+    profile: String,
+}
+
+impl FromStr for NewKek {
+    type Err = TypeError;
+
+    fn from_str(text: &str) -> Result<Self, TypeError> {
+        match text.split_once('=') {
+            Some((name, profile)) if !profile.is_empty() => Ok(Self {
+                name: name.parse()?,
+                profile: profile.to_owned(),
+            }),
+            Some(_) | None => Err(TypeError {
+                what: "a KEK",
+                rule: "NAME=PROFILE, for example recordings=kek-rsa-3072",
+            }),
+        }
+    }
+}
+
+/// One KEK of each built-in profile.
+pub const KEKS_DEFAULT: [&str; 4] = [
+    "recordings=kek-rsa-3072",
+    "legacy=kek-rsa-3072-pkcs1",
+    "vault=kek-rsa-3072-recipient",
+    "engage=kek-rsa-3072-self-signed",
+];
+
+#[derive(Serialize)]
+struct Document {
+    format: &'static str,
+    instance: &'static str,
+    policy: Policy,
+    issuer: Issuer,
+    officer: Vec<Officer>,
+    client: Vec<Client>,
+    kek: Vec<Kek>,
+}
+
+#[derive(Serialize)]
+struct Policy {
+    threshold: usize,
+}
+
+#[derive(Serialize)]
+struct Issuer {
+    subject: &'static str,
+    valid_days: u32,
+}
+
+#[derive(Serialize)]
+struct Officer {
+    name: String,
+    role: &'static str,
+    key: String,
+}
+
+#[derive(Serialize)]
+struct Client {
+    name: &'static str,
+    identity: String,
+    role: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    keks: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Kek {
+    name: String,
+    profile: String,
+    certificate_subject: String,
+    certificate_valid_days: u32,
+}
+
+/// Writes the document. `officers` are names with OpenSSH public keys; `uid` is the user whose calls
+/// over the Unix socket count as an unwrap client's.
+pub fn document(
+    keks: &[NewKek],
+    officers: Vec<(String, String)>,
+    uid: u32,
+) -> Result<String, toml::ser::Error> {
+    let officer = |(name, key)| Officer {
+        name,
+        role: "key-custodian",
+        key,
+    };
+    let kek = |kek: &NewKek| Kek {
+        name: kek.name.to_string(),
+        profile: kek.profile.clone(),
+        certificate_subject: format!("CN={}", kek.name),
+        certificate_valid_days: 3650,
+    };
+    toml::to_string(&Document {
+        format: "kekd-genesis-v1",
+        instance: "rig",
+        policy: Policy {
+            threshold: officers::SIGNERS.len(),
+        },
+        issuer: Issuer {
+            subject: "CN=kekd rig issuing key",
+            valid_days: 7300,
+        },
+        officer: officers.into_iter().map(officer).collect(),
+        client: clients(keks, uid),
+        kek: keks.iter().map(kek).collect(),
+    })
+}
+
+/// `lkm-1` and the local user unwrap under every KEK but `engage`, which is `lkm-2`'s; where it is
+/// the only one, it is everybody's. The client `stranger` is named nowhere, on purpose.
+fn clients(keks: &[NewKek], uid: u32) -> Vec<Client> {
+    let names = || keks.iter().map(|kek| kek.name.to_string());
+    let unwrapper = |name, identity, keks| Client {
+        name,
+        identity,
+        role: "unwrap-client",
+        keks,
+    };
+    let reader = |name, role| Client {
+        name,
+        identity: pki::identity(name),
+        role,
+        keks: Vec::new(),
+    };
+    let mut first: Vec<String> = names().filter(|name| name != ENGAGE).collect();
+    if first.is_empty() {
+        first = names().collect();
+    }
+    let second = names().filter(|name| name == ENGAGE).collect();
+    vec![
+        unwrapper("lkm-1", pki::identity("lkm-1"), first.clone()),
+        unwrapper("lkm-2", pki::identity("lkm-2"), second),
+        unwrapper("local-user", format!("uid:{uid}"), first),
+        reader("operator", "operator"),
+        reader("auditor", "auditor"),
+    ]
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_are_split_so_that_a_foreign_kek_exists() {
+        let keks: Vec<NewKek> = KEKS_DEFAULT
+            .iter()
+            .map(|kek| kek.parse().unwrap())
+            .collect();
+        let officers = vec![("alice".to_owned(), "ssh-ed25519 AAAA".to_owned())];
+        let text = document(&keks, officers, 1000).unwrap();
+        let of = |name: &str| {
+            let from = text.find(&format!("name = \"{name}\"")).unwrap();
+            let client = text.get(from..).unwrap();
+            client.split("\n\n").next().unwrap().to_owned()
+        };
+        let first = r#"keks = ["recordings", "legacy", "vault"]"#;
+        assert!(of("lkm-1").contains(first), "{text}");
+        assert!(of("local-user").contains(first), "{text}");
+        assert!(
+            of("local-user").contains(r#"identity = "uid:1000""#),
+            "{text}"
+        );
+        assert!(of("lkm-2").contains(r#"keks = ["engage"]"#), "{text}");
+        assert!(!of("operator").contains("keks"), "{text}");
+        assert!(!text.contains("stranger"), "{text}");
+    }
+
+    #[test]
+    fn kekd_accepts_the_document_and_its_signatures() {
+        use super::super::layout::Layout;
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("rig")).unwrap();
+        let officer = |name: &str| (name.to_owned(), officers::create(&layout, name).unwrap());
+        let officers: Vec<_> = officers::NAMES.into_iter().map(officer).collect();
+        for keks in [&KEKS_DEFAULT[..], &["engage=kek-rsa-3072"]] {
+            let keks: Vec<NewKek> = keks.iter().map(|kek| kek.parse().unwrap()).collect();
+            let text = document(&keks, officers.clone(), 0).unwrap();
+            let genesis = kekd::quorum::Genesis::parse(text.as_bytes()).unwrap();
+            let sign = |name| officers::sign(&layout, name, text.as_bytes()).unwrap();
+            let signatures = officers::SIGNERS.map(|name| sign(name).into_bytes());
+            assert!(genesis.authorize(&signatures).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_kek_is_a_name_and_a_profile() {
+        assert_eq!("a=b".parse::<NewKek>().unwrap().profile, "b");
+        for bad in ["a", "a=", "=b", "A=b"] {
+            assert!(bad.parse::<NewKek>().is_err(), "{bad:?} was accepted");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `kekctl rig up`: everything a rig is, in the order in which one thing needs the other.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use kekd::client::{Client, Endpoint, TlsFiles};
+use serde::Serialize;
+
+use super::genesis::{KEKS_DEFAULT, NewKek};
+use super::layout::Layout;
+use super::settings::Settings;
+use super::{Folder, daemon, env, genesis, officers, pki, settings, token};
+use crate::exit::Exit;
+use crate::output::{self, Format, Stream};
+
+/// Make a rig and start it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kekctl rig up ./rig
+  kekctl rig up ./rig --kek recordings=kek-rsa-3072      # one KEK only: quicker
+  kekctl rig up ./rig --module /usr/lib/softhsm/libsofthsm2.so --kekd target/release/kekd")]
+pub struct Up {
+    #[command(flatten)]
+    folder: Folder,
+    /// The PKCS#11 module kekd loads [default: SoftHSM2's]
+    #[arg(long, value_name = "PATH")]
+    module: Option<PathBuf>,
+    /// The daemon to run [default: kekd beside this program]
+    #[arg(long, value_name = "PATH")]
+    kekd: Option<PathBuf>,
+    /// A KEK to begin with; may be given several times
+    #[arg(long = "kek", value_name = "NAME=PROFILE", default_values = KEKS_DEFAULT)]
+    keks: Vec<NewKek>,
+    /// A folder of key profiles beside the built-in ones
+    #[arg(long, value_name = "DIR")]
+    profiles_dir: Option<PathBuf>,
+}
+
+impl Up {
+    pub async fn run(self, format: Format) -> anyhow::Result<Exit> {
+        let kekd = daemon::program(self.kekd.as_deref())?;
+        let module = token::module(self.module.as_deref())?;
+        let layout = Layout::create(&self.folder.dir)?;
+        let listen = free_port()?;
+        let endpoint = format!("https://{listen}");
+        // From here on the folder is a rig, and `rig down` removes it whatever comes.
+        layout.write_mark(kekd.clone(), endpoint.clone())?;
+
+        pki::create(&layout)?;
+        let token_serial = token::create(&layout, &module)?;
+        let profiles_dir = self.profiles_dir.map(std::path::absolute).transpose()?;
+        let settings = Settings {
+            module: &module,
+            token_serial: &token_serial,
+            listen,
+            profiles_dir: profiles_dir.as_deref(),
+        };
+        let config = settings::document(&layout, &settings)?;
+        layout.write(&layout.config(), config.as_bytes())?;
+
+        let signatures = sign_genesis(&layout, &self.keks)?;
+        daemon::init(&layout, &kekd, &signatures)?;
+        let pid = daemon::start(&layout, &kekd)?;
+
+        let keks = keypairs(&layout, &endpoint).await?;
+        let first = self.keks.first().map(|kek| kek.name.to_string());
+        let first = keks.iter().find(|kek| Some(&kek.name) == first.as_ref());
+        let first = first.ok_or_else(|| anyhow::anyhow!("kekd does not show the first KEK"))?;
+        let text = env::text(
+            &layout,
+            &env::First {
+                endpoint: &endpoint,
+                kek: &first.name,
+                keypair_id: &first.keypair_id,
+            },
+        );
+        layout.write(&layout.env(), text.as_bytes())?;
+        let made = Made {
+            dir: layout.dir().display().to_string(),
+            env: layout.env().display().to_string(),
+            endpoint,
+            socket: layout.socket().display().to_string(),
+            pid: pid.as_raw_nonzero().get(),
+            token_serial,
+            keks,
+        };
+        output::show(format, Stream::Out, &made)?;
+        Ok(Exit::Done)
+    }
+}
+
+/// A port that was free a moment ago. Another program may take it before kekd does; then kekd does
+/// not start, and says so.
+fn free_port() -> std::io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// Makes the officers, lets them sign the genesis and returns the signatures' files.
+fn sign_genesis(layout: &Layout, keks: &[NewKek]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut keys = Vec::new();
+    for name in officers::NAMES {
+        keys.push((name.to_owned(), officers::create(layout, name)?));
+    }
+    let uid = rustix::process::getuid().as_raw();
+    let document = genesis::document(keks, keys, uid)?;
+    layout.write(&layout.genesis(), document.as_bytes())?;
+    let mut signatures = Vec::new();
+    for name in officers::SIGNERS {
+        let signature = officers::sign(layout, name, document.as_bytes())?;
+        layout.write(&layout.signature(name), signature.as_bytes())?;
+        signatures.push(layout.signature(name));
+    }
+    Ok(signatures)
+}
+
+/// The first version of every KEK, as the operator sees them over mutual TLS.
+async fn keypairs(layout: &Layout, endpoint: &str) -> anyhow::Result<Vec<Keypair>> {
+    let client = connect(layout, endpoint, "operator").await?;
+    let keks = client.list_keks().await?;
+    let first = |kek: kekd::proto::v1::Kek| {
+        let version = kek.versions.into_iter().next()?;
+        Some(Keypair {
+            name: kek.name,
+            keypair_id: version.keypair_id,
+            profile: version.profile,
+        })
+    };
+    Ok(keks.into_iter().filter_map(first).collect())
+}
+
+/// Connects as one of the rig's clients.
+pub(super) async fn connect(
+    layout: &Layout,
+    endpoint: &str,
+    client: &str,
+) -> anyhow::Result<Client> {
+    let files = TlsFiles {
+        ca: layout.certificate("ca"),
+        certificate: layout.certificate(client),
+        private_key: layout.private_key(client),
+    };
+    let endpoint = Endpoint::parse(endpoint, Some(files))?;
+    Ok(Client::connect(endpoint, Duration::from_secs(10)).await?)
+}
+
+#[derive(Debug, Serialize)]
+struct Made {
+    dir: String,
+    env: String,
+    endpoint: String,
+    socket: String,
+    pid: i32,
+    token_serial: String,
+    keks: Vec<Keypair>,
+}
+
+#[derive(Debug, Serialize)]
+struct Keypair {
+    name: String,
+    keypair_id: String,
+    profile: String,
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "kekd runs on {} (process {})", self.endpoint, self.pid)?;
+        for kek in &self.keks {
+            writeln!(f, "  {:<12} {}  {}", kek.name, kek.keypair_id, kek.profile)?;
+        }
+        let (env, dir) = (env::quoted(&self.env), env::quoted(&self.dir));
+        write!(
+            f,
+            "\nGo on with:\n  . {env}\n  kekctl status\n  kekctl kek list\n\
+             Throw it away with:\n  kekctl rig down {dir}"
+        )
+    }
+}

@@ -1,0 +1,218 @@
+//! `kekctl status`: the state of the node, and an exit status that says whether it is ready.
+
+use std::fmt;
+
+use clap::Args;
+use kekd::clock::UnixMs;
+use kekd::proto::v1;
+use serde::Serialize;
+
+use crate::connection::Connection;
+use crate::exit::Exit;
+use crate::output::{self, Format, Stream};
+
+/// Show the state of the node; exit status 75 when it is not ready
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kekctl status
+  until kekctl status >/dev/null 2>&1; do sleep 1; done
+  kekctl status --output json | jq .token.state")]
+pub struct Status {}
+
+impl Status {
+    pub async fn run(self, kekd: &Connection, format: Format) -> anyhow::Result<Exit> {
+        let node = Node::from(kekd.open().await?.status().await?);
+        output::show(format, Stream::Out, &node)?;
+        Ok(match node.ready {
+            true => Exit::Done,
+            false => Exit::NotReady,
+        })
+    }
+}
+
+/// The state of the node: the fields of `GetStatusResponse`, digests in hex, times in RFC 3339.
+#[derive(Debug, Serialize)]
+pub struct Node {
+    ready: bool,
+    problems: Vec<String>,
+    version: String,
+    instance_id: String,
+    instance_name: String,
+    started_at: String,
+    token: Token,
+    ledger: Log,
+    audit: Log,
+    counters: Counters,
+    limits: Limits,
+}
+
+#[derive(Debug, Serialize)]
+struct Token {
+    state: String,
+    label: String,
+    serial: String,
+    model: String,
+    capabilities: Vec<String>,
+    sessions: u32,
+    queue_len: u32,
+    worker_pid: u32,
+    worker_restarts: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Log {
+    size: u64,
+    root: Option<String>,
+    writable: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Counters {
+    unwraps_released: u64,
+    unwraps_refused: u64,
+    connections_accepted: u64,
+    connections_refused: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Limits {
+    connections_max: u32,
+    streams_per_connection_max: u32,
+    queue_len_max: u32,
+    request_bytes_max: u32,
+    hsm_call_timeout_ms: u64,
+}
+
+impl Node {
+    /// Whether an unwrap can succeed now.
+    pub const fn ready(&self) -> bool {
+        self.ready
+    }
+}
+
+impl From<v1::GetStatusResponse> for Node {
+    fn from(node: v1::GetStatusResponse) -> Self {
+        let token = node.token.unwrap_or_default();
+        let counters = node.counters.unwrap_or_default();
+        let limits = node.limits.unwrap_or_default();
+        Self {
+            ready: node.ready,
+            problems: node.problems,
+            version: node.version,
+            instance_id: hex(&node.instance_id),
+            instance_name: node.instance_name,
+            started_at: UnixMs(node.started_at_ms).rfc3339(),
+            token: Token {
+                state: token.state,
+                label: token.label,
+                serial: token.serial,
+                model: token.model,
+                capabilities: token.capabilities,
+                sessions: token.sessions,
+                queue_len: token.queue_len,
+                worker_pid: token.worker_pid,
+                worker_restarts: token.worker_restarts,
+            },
+            ledger: Log::from(node.ledger.unwrap_or_default()),
+            audit: Log::from(node.audit.unwrap_or_default()),
+            counters: Counters {
+                unwraps_released: counters.unwraps_released,
+                unwraps_refused: counters.unwraps_refused,
+                connections_accepted: counters.connections_accepted,
+                connections_refused: counters.connections_refused,
+            },
+            limits: Limits {
+                connections_max: limits.connections_max,
+                streams_per_connection_max: limits.streams_per_connection_max,
+                queue_len_max: limits.queue_len_max,
+                request_bytes_max: limits.request_bytes_max,
+                hsm_call_timeout_ms: limits.hsm_call_timeout_ms,
+            },
+        }
+    }
+}
+
+impl From<v1::LogStatus> for Log {
+    fn from(log: v1::LogStatus) -> Self {
+        Self {
+            size: log.size,
+            root: (!log.root.is_empty()).then(|| hex(&log.root)),
+            writable: log.writable,
+        }
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", if self.ready { "ready" } else { "NOT READY" })?;
+        for problem in &self.problems {
+            writeln!(f, "  {problem}")?;
+        }
+        let Self {
+            token, counters, ..
+        } = self;
+        writeln!(f, "instance  {} ({})", self.instance_name, self.instance_id)?;
+        writeln!(f, "version   {}, started {}", self.version, self.started_at)?;
+        writeln!(
+            f,
+            "token     {}: {}, serial {}, {}",
+            token.state, token.label, token.serial, token.model
+        )?;
+        writeln!(f, "          can do {}", token.capabilities.join(", "))?;
+        writeln!(
+            f,
+            "worker    process {}, {} restarts, {} sessions busy, {} calls waiting",
+            token.worker_pid, token.worker_restarts, token.sessions, token.queue_len
+        )?;
+        for (name, log) in [("ledger", &self.ledger), ("audit", &self.audit)] {
+            let state = if log.writable {
+                "writable"
+            } else {
+                "NOT WRITABLE"
+            };
+            writeln!(f, "{name:<9} {} entries, {state}", log.size)?;
+        }
+        writeln!(
+            f,
+            "unwraps   {} released, {} refused",
+            counters.unwraps_released, counters.unwraps_refused
+        )?;
+        write!(
+            f,
+            "callers   {} connections, {} refused",
+            counters.connections_accepted, counters.connections_refused
+        )
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_shape_is_stable() {
+        let node = Node::from(v1::GetStatusResponse {
+            instance_id: vec![0xab; 2],
+            ..v1::GetStatusResponse::default()
+        });
+        let expected = concat!(
+            r#"{"ready":false,"problems":[],"version":"","instance_id":"abab","#,
+            r#""instance_name":"","started_at":"1970-01-01T00:00:00Z","token":{"state":"","#,
+            r#""label":"","serial":"","model":"","capabilities":[],"sessions":0,"queue_len":0,"#,
+            r#""worker_pid":0,"worker_restarts":0},"#,
+            r#""ledger":{"size":0,"root":null,"writable":false},"#,
+            r#""audit":{"size":0,"root":null,"writable":false},"#,
+            r#""counters":{"unwraps_released":0,"unwraps_refused":0,"connections_accepted":0,"#,
+            r#""connections_refused":0},"limits":{"connections_max":0,"#,
+            r#""streams_per_connection_max":0,"queue_len_max":0,"request_bytes_max":0,"#,
+            r#""hsm_call_timeout_ms":0}}"#
+        );
+        assert_eq!(serde_json::to_string(&node).ok().as_deref(), Some(expected));
+    }
+}

@@ -1,0 +1,252 @@
+//! Opening a node: everything that must agree before the first request is served. It only opens; it
+//! creates, adopts and repairs nothing. Each disagreement has its own message: what was expected, what
+//! was found, what to do.
+
+use tracing::{info, warn};
+
+use super::inspect::{InspectError, inspect, self_test};
+use super::{Node, label};
+use crate::audit::{AuditError, Journal};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::hsm::profile::{Profile, ProfileError};
+use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef, Object, ObjectClass, Token};
+use crate::keyring::Version;
+use crate::ledger::{self, Ledger, LedgerError, State, TokenIdentity};
+use crate::types::{Padding, Sha256};
+
+/// Why a node does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The ledger cannot be opened or does not prove itself.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The audit log cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The token cannot be opened or asked.
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
+    /// A key is not what the ledger says.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// A key of the ledger is not in the token.
+    #[error(
+        "the token holds no key '{label}' (CKA_ID {object_id}), which the ledger says exists. Nothing \
+         was changed. Restore the token from its backup; kekd never makes a key in its place"
+    )]
+    KeyMissing {
+        /// The key's label.
+        label: String,
+        /// Its CKA_ID as a UUID.
+        object_id: String,
+    },
+    /// More than one key answers to the name of one.
+    #[error(
+        "the token holds {count} keys that look like '{label}' (same CKA_ID or same label). All but \
+         one were planted or copied; find out by whom, and remove them with the HSM's own tools"
+    )]
+    Lookalike {
+        /// The key's label.
+        label: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// The one key found has another public key.
+    #[error(
+        "the token's key '{label}' has a public key with the SHA-256 {found}, and the ledger says \
+         {expected}: it was replaced. Restore the token from its backup"
+    )]
+    OtherKey {
+        /// The key's label.
+        label: String,
+        /// What the ledger says.
+        expected: Sha256,
+        /// What the token holds.
+        found: Sha256,
+    },
+    /// The token lost an ability that a version needs.
+    #[error(
+        "the token cannot do {padding}, which '{label}' unwraps according to the ledger. Was the \
+         PKCS#11 module changed (hsm.module)?"
+    )]
+    Incapable {
+        /// The key's label.
+        label: String,
+        /// The padding.
+        padding: Padding,
+    },
+    /// A profile in the ledger does not parse.
+    #[error(
+        "this kekd cannot read the profile of '{label}' in the ledger; use the kekd that wrote it"
+    )]
+    Profile {
+        /// The key's label.
+        label: String,
+        /// Why.
+        #[source]
+        source: ProfileError,
+    },
+}
+
+/// Opens the node that `config` describes, through an HSM handle that was just started.
+pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenError> {
+    let ledger = Ledger::open(&config.state_dir)?;
+    let state = ledger.state();
+    info!(entries = state.size(), instance = %state.instance_id(), "the ledger verifies");
+    let journal = Journal::open(
+        &config.state_dir,
+        &state.instance_id(),
+        config.node.clone(),
+        config.audit.clone(),
+        clock,
+    )?;
+
+    state.require_token(&identity_of(hsm.opened().await?))?;
+    let capabilities = hsm.probe().await?;
+    info!(capabilities = ?capabilities.names(), "the token was probed");
+    let pins = hsm.read_data(ledger::PIN_LABEL).await?;
+    let anchors = hsm.read_data(ledger::ANCHOR_LABEL).await?;
+    ledger::judge(&pins, &anchors, &ledger)?;
+
+    let objects = hsm.inventory().await?;
+    let instance_labels = [
+        label::LOG_SIGNING,
+        label::ISSUING,
+        label::IMPLICIT_REJECTION,
+    ];
+    for (key, label) in state.instance_keys().into_iter().zip(instance_labels) {
+        let profile = parse_profile(label, &key.profile)?;
+        let key = KeyRef::from(key);
+        check_object(&objects, &key, label)?;
+        inspect(&hsm, &key, label, &profile).await?;
+    }
+    for version in state.keyring().versions() {
+        check_version(&hsm, &objects, &capabilities, version).await?;
+    }
+    info!(
+        versions = state.keyring().versions().count(),
+        "every key is what the ledger says"
+    );
+    let problems = strangers(&objects, state);
+    Ok(Node::new(ledger, hsm, journal, clock, problems))
+}
+
+fn identity_of(token: Token) -> TokenIdentity {
+    TokenIdentity {
+        label: token.label,
+        serial: token.serial,
+        manufacturer: token.manufacturer,
+        model: token.model,
+    }
+}
+
+async fn check_version(
+    hsm: &Hsm,
+    objects: &[Object],
+    capabilities: &Capabilities,
+    version: &Version,
+) -> Result<(), OpenError> {
+    let label = label::kek(&version.kek, version.number);
+    let able = capabilities.paddings();
+    if let Some(padding) = version
+        .paddings
+        .iter()
+        .find(|padding| !able.contains(padding))
+    {
+        return Err(OpenError::Incapable {
+            label,
+            padding: *padding,
+        });
+    }
+    let key = KeyRef::from(version);
+    check_object(objects, &key, &label)?;
+    let profile = parse_profile(&label, &version.profile)?;
+    inspect(hsm, &key, &label, &profile).await?;
+    if let Some(padding) = version.paddings.first() {
+        self_test(
+            hsm,
+            &key,
+            &label,
+            &version.spki,
+            *padding,
+            &version.release_forms,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+fn parse_profile(label: &str, bytes: &[u8]) -> Result<Profile, OpenError> {
+    Profile::parse(bytes).map_err(|source| OpenError::Profile {
+        label: label.to_owned(),
+        source,
+    })
+}
+
+/// Exactly one private or secret key has this `CKA_ID` or this label, and its public key is the
+/// ledger's.
+fn check_object(objects: &[Object], key: &KeyRef, label: &str) -> Result<(), OpenError> {
+    let alike: Vec<&Object> = objects
+        .iter()
+        .filter(|object| is_secret(object))
+        .filter(|object| object.object_id == key.object_id || object.label == label)
+        .collect();
+    match alike.as_slice() {
+        [] => Err(OpenError::KeyMissing {
+            label: label.to_owned(),
+            object_id: key.to_string(),
+        }),
+        [found] if found.object_id != key.object_id => Err(OpenError::KeyMissing {
+            label: label.to_owned(),
+            object_id: key.to_string(),
+        }),
+        [found] => match (key.spki_sha256, found.spki_sha256) {
+            (Some(expected), Some(found)) if expected != found => Err(OpenError::OtherKey {
+                label: label.to_owned(),
+                expected,
+                found,
+            }),
+            _ => Ok(()),
+        },
+        many => Err(OpenError::Lookalike {
+            label: label.to_owned(),
+            count: many.len(),
+        }),
+    }
+}
+
+fn is_secret(object: &Object) -> bool {
+    matches!(
+        object.class,
+        ObjectClass::PrivateKey | ObjectClass::SecretKey
+    )
+}
+
+/// Keys in the token that the ledger does not know: an alarm, never adopted, used or deleted.
+fn strangers(objects: &[Object], state: &State) -> Vec<String> {
+    let mut known: Vec<[u8; 16]> = state
+        .instance_keys()
+        .map(|key| *key.object_id.as_bytes())
+        .to_vec();
+    known.extend(
+        state
+            .keyring()
+            .versions()
+            .map(|version| *version.keypair_id.as_bytes()),
+    );
+    objects
+        .iter()
+        .filter(|object| is_secret(object))
+        .filter(|object| !known.iter().any(|id| object.object_id == *id))
+        .map(|object| {
+            let problem = format!(
+                "the token holds a key that the ledger does not know, label '{}': it is not used; find \
+                 out who made it",
+                object.label.escape_debug()
+            );
+            warn!("{problem}");
+            problem
+        })
+        .collect()
+}

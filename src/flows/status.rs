@@ -1,0 +1,115 @@
+//! What the node knows of itself. Reading it waits for nothing: not for the HSM, not for a disk.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Node;
+use crate::audit::JournalStatus;
+use crate::clock::UnixMs;
+use crate::hsm::{HsmState, HsmStatus};
+use crate::types::Sha256;
+
+/// Counters since the start of the process. Relaxed: they are read by people.
+#[derive(Debug, Default)]
+pub struct Counters {
+    released: AtomicU64,
+    refused: AtomicU64,
+    connections_accepted: AtomicU64,
+    connections_refused: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn count_unwrap(&self, released: bool) {
+        let counter = if released {
+            &self.released
+        } else {
+            &self.refused
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that was let in or not.
+    pub fn count_connection(&self, accepted: bool) {
+        let counter = if accepted {
+            &self.connections_accepted
+        } else {
+            &self.connections_refused
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// DEKs released.
+    pub unwraps_released: u64,
+    /// Unwraps refused or failed.
+    pub unwraps_refused: u64,
+    /// Connections let in.
+    pub connections_accepted: u64,
+    /// Connections not let in.
+    pub connections_refused: u64,
+}
+
+/// The state of the node at one moment.
+#[derive(Debug, Clone)]
+pub struct NodeStatus {
+    /// Whether an unwrap can succeed now.
+    pub ready: bool,
+    /// What stands in the way or needs an operator, one sentence each.
+    pub problems: Vec<String>,
+    /// SHA-256 of the genesis entry.
+    pub instance_id: Sha256,
+    /// The instance's name.
+    pub instance_name: String,
+    /// The HSM.
+    pub hsm: HsmStatus,
+    /// Entries of the ledger, and the Merkle root over them.
+    pub ledger: (u64, Sha256),
+    /// The audit log.
+    pub audit: JournalStatus,
+    /// Counters.
+    pub counted: Counted,
+    /// When the process started.
+    pub started_at: UnixMs,
+}
+
+impl Node {
+    /// The state of the node now.
+    pub fn status(&self) -> NodeStatus {
+        let state = self.snapshot();
+        let hsm = self.hsm.status();
+        let audit = self.journal.status();
+        let mut problems = self.problems.clone();
+        match &hsm.state {
+            HsmState::Ready => {}
+            HsmState::Starting => problems.push("the HSM worker is starting".to_owned()),
+            HsmState::Unavailable { why, .. } | HsmState::Refused { why } => {
+                problems.push(why.to_string());
+            }
+            HsmState::ShutDown => problems.push("the HSM is shut down".to_owned()),
+        }
+        problems.extend(audit.why_not.clone());
+        NodeStatus {
+            ready: matches!(hsm.state, HsmState::Ready) && audit.writable,
+            problems,
+            instance_id: state.instance_id(),
+            instance_name: state.instance_name().to_owned(),
+            ledger: (state.size(), state.root()),
+            hsm,
+            audit,
+            counted: self.counted(),
+            started_at: self.started_at,
+        }
+    }
+
+    fn counted(&self) -> Counted {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counted {
+            unwraps_released: read(&self.counters.released),
+            unwraps_refused: read(&self.counters.refused),
+            connections_accepted: read(&self.counters.connections_accepted),
+            connections_refused: read(&self.counters.connections_refused),
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! One unwrap, from an authenticated identity to a DEK that may leave. The steps are numbered as in
+//! ARCHITECTURE.md, "One unwrap"; steps 1, 2 and 7 belong to `grpc/`.
+//!
+//! The invariant this file keeps: every attempt ends in exactly one durable audit record, and a DEK
+//! leaves only after the record of its release.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{error, warn};
+
+use super::Node;
+use crate::access::{AccessError, Identity};
+use crate::audit::{AuditError, Draft, Outcome, Sealed};
+use crate::hsm::{HsmError, KeyRef, RewrapJob, UnwrapJob};
+use crate::keyring::{KeyringError, Version};
+use crate::public_key::RsaPublicKey;
+use crate::types::{
+    Dek, EndUser, KeypairId, Next, Padding, ReleaseForm, RequestId, RewrappedDek, Sha256,
+    TypeError, WrappedDek,
+};
+
+/// Work is not begun when less than this is left of the caller's deadline: one RSA-3072 operation
+/// and one sync take about as long.
+const DEADLINE_LEFT_MIN: Duration = Duration::from_millis(5);
+
+/// How long a caller should wait before it asks again while the HSM or the audit log is away: about
+/// the time in which a lost worker process is replaced.
+const RETRY_AFTER_OUTAGE: Duration = Duration::from_millis(1_000);
+
+/// Modulus lengths accepted in a recipient's key, in bits.
+const RECIPIENT_BITS: std::ops::RangeInclusive<u32> = 2048..=4096;
+
+/// One DEK to unwrap, in checked types.
+#[derive(Debug)]
+pub struct UnwrapCommand {
+    /// The key pair that wrapped it.
+    pub keypair_id: KeypairId,
+    /// The wrapped DEK.
+    pub wrapped_dek: WrappedDek,
+    /// How it was wrapped.
+    pub padding: Padding,
+    /// Where set, the DEK leaves wrapped again under this key.
+    pub recipient: Option<Recipient>,
+    /// The request's id.
+    pub request_id: RequestId,
+    /// The end user the caller names.
+    pub end_user: EndUser,
+}
+
+/// To whom a DEK is wrapped again.
+#[derive(Debug)]
+pub struct Recipient {
+    /// DER `SubjectPublicKeyInfo` of an RSA key of 2048 to 4096 bits.
+    pub spki: Vec<u8>,
+    /// How to wrap under it: one of the OAEP paddings.
+    pub padding: Padding,
+}
+
+/// A request that is not a command: what of it can still be recorded.
+#[derive(Debug)]
+pub struct Malformed {
+    /// The request's id, where it had a good one.
+    pub request_id: Option<RequestId>,
+    /// The keypair id as asked for, cut to 64 bytes.
+    pub keypair_id: String,
+    /// What is wrong.
+    pub error: TypeError,
+}
+
+/// What leaves.
+pub enum Release {
+    /// The DEK.
+    Clear(Dek),
+    /// The DEK wrapped under the recipient's key.
+    Recipient(RewrappedDek),
+}
+
+/// A release with its receipt.
+pub struct Unwrapped {
+    /// The request's id.
+    pub request_id: RequestId,
+    /// What leaves.
+    pub release: Release,
+    /// The index of the audit record of this release.
+    pub record_index: u64,
+}
+
+/// Why nothing leaves.
+#[derive(Debug, thiserror::Error)]
+pub enum UnwrapError {
+    /// The request is not well formed.
+    #[error(transparent)]
+    Malformed(#[from] TypeError),
+    /// The caller may not do this.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The keyring does not serve this.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The ciphertext is not a DEK under this key. One variant for every way in which it is not.
+    #[error("the wrapped DEK does not unwrap under this key")]
+    Undecryptable,
+    /// The token cannot wrap to this recipient in this way.
+    #[error("the token cannot wrap a DEK to this recipient with this padding")]
+    RecipientNotPossible,
+    /// Too many calls wait for the HSM or the audit log.
+    #[error("too many calls are waiting; try again")]
+    Busy {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The HSM does not answer.
+    #[error("the HSM is not available; try again")]
+    HsmUnavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The audit log takes no record, so nothing may be released.
+    #[error("the audit log takes no records, so nothing is released; try again")]
+    AuditUnavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Too little of the deadline is left to begin.
+    #[error("too little of the deadline is left to begin")]
+    DeadlineTooShort,
+    /// The deadline passed while the call waited or ran.
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+    /// The token does not hold what the ledger says, or a bug. The operator's log says which.
+    #[error("kekd cannot serve this key; its operator's log says why")]
+    Internal,
+}
+
+impl UnwrapError {
+    /// The stable reason, as in `google.rpc.ErrorInfo` and in audit records.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) | Self::Keyring(KeyringError::WrongLength { .. }) => {
+                "INVALID_REQUEST"
+            }
+            Self::Access(error) => error.reason(),
+            Self::Keyring(KeyringError::NotUsable { .. }) => "VERSION_NOT_USABLE",
+            Self::Keyring(KeyringError::PaddingNotAllowed { .. }) => "PADDING_NOT_ALLOWED",
+            Self::Keyring(KeyringError::ReleaseFormNotAllowed { .. }) => "RELEASE_FORM_NOT_ALLOWED",
+            Self::Keyring(
+                KeyringError::KeypairUnknown(_)
+                | KeyringError::KekUnknown(_)
+                | KeyringError::OutOfTurn { .. },
+            ) => "KEYPAIR_UNKNOWN",
+            Self::RecipientNotPossible => "PADDING_NOT_ALLOWED",
+            Self::Undecryptable => "UNDECRYPTABLE",
+            Self::Busy { .. } => "BUSY",
+            Self::HsmUnavailable { .. } => "HSM_UNAVAILABLE",
+            Self::AuditUnavailable { .. } => "AUDIT_UNAVAILABLE",
+            Self::DeadlineTooShort => "DEADLINE_TOO_SHORT",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Undecryptable => Outcome::Undecryptable,
+            Self::Busy { .. }
+            | Self::HsmUnavailable { .. }
+            | Self::AuditUnavailable { .. }
+            | Self::DeadlineExceeded
+            | Self::Internal => Outcome::Unavailable,
+            Self::Malformed(_)
+            | Self::Access(_)
+            | Self::Keyring(_)
+            | Self::RecipientNotPossible
+            | Self::DeadlineTooShort => Outcome::Refused,
+        }
+    }
+}
+
+impl From<AuditError> for UnwrapError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Busy { .. } => Self::Busy {
+                retry_after: RETRY_AFTER_OUTAGE,
+            },
+            other => {
+                error!(error = %other, "no audit record, so nothing is released");
+                Self::AuditUnavailable {
+                    retry_after: RETRY_AFTER_OUTAGE,
+                }
+            }
+        }
+    }
+}
+
+/// A DEK as the HSM handed it out: sealed, in one of the two forms.
+enum SealedRelease {
+    Clear(Sealed<Dek>),
+    Recipient(Sealed<RewrappedDek>),
+}
+
+impl Node {
+    /// Unwraps one DEK, or says why not; either way the attempt is recorded before this returns.
+    ///
+    /// The attempt runs as a task of its own: a caller that hangs up does not take the record along.
+    pub async fn unwrap(
+        self: &Arc<Self>,
+        identity: &Identity,
+        command: UnwrapCommand,
+        deadline: Instant,
+    ) -> Result<Unwrapped, UnwrapError> {
+        let node = Arc::clone(self);
+        let identity = identity.clone();
+        let attempt = tokio::spawn(async move { node.attempt(&identity, command, deadline).await });
+        let result = attempt.await.unwrap_or_else(|panic| {
+            error!(%panic, "an unwrap panicked");
+            Err(UnwrapError::Internal)
+        });
+        self.counters.count_unwrap(result.is_ok());
+        result
+    }
+
+    /// Records a request that could not be understood, and returns the refusal to answer with.
+    pub async fn refuse(&self, identity: &Identity, malformed: Malformed) -> UnwrapError {
+        self.counters.count_unwrap(false);
+        let request_id = malformed.request_id.or_else(|| RequestId::random().ok());
+        let Some(request_id) = request_id else {
+            return UnwrapError::Internal;
+        };
+        let error = UnwrapError::Malformed(malformed.error);
+        let draft = Draft {
+            keypair_id: malformed.keypair_id,
+            outcome: error.outcome(),
+            reason: error.reason(),
+            ..Draft::new(identity.to_string(), request_id)
+        };
+        match self.journal.record(draft).await {
+            Ok(_) => error,
+            Err(audit) => audit.into(),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        identity: &Identity,
+        command: UnwrapCommand,
+        deadline: Instant,
+    ) -> Result<Unwrapped, UnwrapError> {
+        let mut draft = self.draft(identity, &command);
+        match self
+            .unwrap_sealed(identity, &command, deadline, &mut draft)
+            .await
+        {
+            Ok(sealed) => self.release(draft, command.request_id, sealed).await,
+            Err(error) => {
+                draft.outcome = error.outcome();
+                draft.reason = error.reason();
+                self.journal.record(draft).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// What is known of an attempt before it is judged.
+    fn draft(&self, identity: &Identity, command: &UnwrapCommand) -> Draft {
+        let recipient = command.recipient.as_ref();
+        Draft {
+            end_user: command.end_user.clone(),
+            keypair_id: command.keypair_id.to_string(),
+            padding: Some(command.padding),
+            release_form: Some(form_of(command)),
+            ciphertext_digest: Some(self.journal.digest(&command.wrapped_dek)),
+            recipient_spki_sha256: recipient.map(|to| Sha256::of(&to.spki)),
+            ..Draft::new(identity.to_string(), command.request_id.clone())
+        }
+    }
+
+    /// Steps 2 to 5: everything that can refuse, then the HSM.
+    async fn unwrap_sealed(
+        &self,
+        identity: &Identity,
+        command: &UnwrapCommand,
+        deadline: Instant,
+        draft: &mut Draft,
+    ) -> Result<SealedRelease, UnwrapError> {
+        // 2. Work nobody will wait for is not begun.
+        if deadline.saturating_duration_since(Instant::now()) < DEADLINE_LEFT_MIN {
+            return Err(UnwrapError::DeadlineTooShort);
+        }
+
+        // 3. The caller is somebody the ledger names, in a role that unwraps.
+        let snapshot = self.snapshot();
+        let caller = snapshot.clients().caller(identity)?;
+        caller.require(crate::access::Action::Unwrap)?;
+
+        // 4. The keypair id names one version; the caller has a grant for its KEK; and the version
+        //    serves this padding, this form and this length in its present state.
+        let version = snapshot.keyring().version(command.keypair_id)?;
+        draft.kek = Some(version.kek.clone());
+        caller.grant(&version.kek)?;
+        version.admit(
+            command.padding,
+            form_of(command),
+            command.wrapped_dek.as_bytes().len(),
+        )?;
+
+        // 5. The HSM. Whatever comes back is sealed.
+        match &command.recipient {
+            None => self.unwrap_clear(version, command, deadline, draft).await,
+            Some(to) => self.rewrap(version, command, to, deadline, draft).await,
+        }
+    }
+
+    async fn unwrap_clear(
+        &self,
+        version: &Version,
+        command: &UnwrapCommand,
+        deadline: Instant,
+        draft: &mut Draft,
+    ) -> Result<SealedRelease, UnwrapError> {
+        let job = UnwrapJob {
+            key: KeyRef::from(version),
+            padding: command.padding,
+            wrapped_dek: command.wrapped_dek.clone(),
+            implicit_rejection_key: match command.padding {
+                Padding::Pkcs1V15 => Some(KeyRef::from(self.snapshot().implicit_rejection_key())),
+                Padding::OaepSha1 | Padding::OaepSha256 => None,
+            },
+        };
+        let answer = self.hsm.unwrap(&job, deadline).await.map_err(from_hsm)?;
+        draft.queue = answer.queue;
+        draft.hsm = answer.hsm;
+        Ok(SealedRelease::Clear(answer.value))
+    }
+
+    async fn rewrap(
+        &self,
+        version: &Version,
+        command: &UnwrapCommand,
+        to: &Recipient,
+        deadline: Instant,
+        draft: &mut Draft,
+    ) -> Result<SealedRelease, UnwrapError> {
+        check_recipient(to)?;
+        let job = RewrapJob {
+            key: KeyRef::from(version),
+            padding: command.padding,
+            wrapped_dek: command.wrapped_dek.clone(),
+            recipient_spki: to.spki.clone(),
+            recipient_padding: to.padding,
+        };
+        let answer = self.hsm.rewrap(&job, deadline).await.map_err(from_hsm)?;
+        draft.queue = answer.queue;
+        draft.hsm = answer.hsm;
+        Ok(SealedRelease::Recipient(answer.value))
+    }
+
+    /// Step 6, the commit point: the record is on disk, then the seal is opened. A crash just before
+    /// leaves a caller without an answer; a crash just after leaves a record of a release that did
+    /// not arrive. Neither leaves a release without a record.
+    async fn release(
+        &self,
+        mut draft: Draft,
+        request_id: RequestId,
+        sealed: SealedRelease,
+    ) -> Result<Unwrapped, UnwrapError> {
+        draft.outcome = Outcome::Released;
+        let (release, record_index) = match sealed {
+            SealedRelease::Clear(dek) => {
+                let released = self.journal.record_and_release(draft, dek).await?;
+                (Release::Clear(released.value), released.record_index)
+            }
+            SealedRelease::Recipient(dek) => {
+                let released = self.journal.record_and_release(draft, dek).await?;
+                (Release::Recipient(released.value), released.record_index)
+            }
+        };
+        Ok(Unwrapped {
+            request_id,
+            release,
+            record_index,
+        })
+    }
+}
+
+const fn form_of(command: &UnwrapCommand) -> ReleaseForm {
+    match command.recipient {
+        None => ReleaseForm::Clear,
+        Some(_) => ReleaseForm::Recipient,
+    }
+}
+
+/// The recipient's key is an RSA key of an accepted size and its padding one that is safe.
+fn check_recipient(to: &Recipient) -> Result<(), TypeError> {
+    let what = "a recipient";
+    let bits = RsaPublicKey::from_spki(&to.spki).map(|key| key.modulus_bits());
+    if !bits.is_ok_and(|bits| RECIPIENT_BITS.contains(&bits)) {
+        return Err(TypeError {
+            what,
+            rule: "a DER SubjectPublicKeyInfo, RSA of 2048 to 4096 bits",
+        });
+    }
+    match to.padding {
+        Padding::OaepSha1 | Padding::OaepSha256 => Ok(()),
+        Padding::Pkcs1V15 => Err(TypeError {
+            what,
+            rule: "given oaep-sha1 or oaep-sha256",
+        }),
+    }
+}
+
+/// What a failure of the HSM means to a caller. What it means to the operator is in the log.
+fn from_hsm(error: HsmError) -> UnwrapError {
+    match error {
+        HsmError::Undecryptable => UnwrapError::Undecryptable,
+        HsmError::Busy { retry_after } => UnwrapError::Busy { retry_after },
+        HsmError::DeadlineExceeded => UnwrapError::DeadlineExceeded,
+        HsmError::Unsupported { .. } => {
+            warn!(%error, "the token cannot wrap to this recipient");
+            UnwrapError::RecipientNotPossible
+        }
+        other if other.next() == Next::TryAgain => {
+            warn!(error = %other, "the HSM is not available");
+            UnwrapError::HsmUnavailable {
+                retry_after: RETRY_AFTER_OUTAGE,
+            }
+        }
+        other => {
+            error!(error = %other, "the HSM does not serve a key of the ledger");
+            UnwrapError::Internal
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! One call from start to end: a place in the line, a worker that serves, the request, the answer,
+//! and a second try where the worker was lost. Invariants: a call is handed to at most two workers;
+//! a call that changes the token is handed to one, and if that is lost the outcome is unknown.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout_at;
+
+use super::error::HsmError;
+use super::job::KeyRef;
+use super::line::Asker;
+use super::link::{Limit, Lost, Sent};
+use super::loss::Loss;
+use super::shared::Shared;
+use crate::proto::worker::request::Op;
+use crate::proto::worker::response::Result as Answered;
+
+/// What is to be done, and within which limits.
+pub(super) struct Call<'a> {
+    pub(super) operation: &'static str,
+    pub(super) op: Op,
+    /// The key it is about, for messages.
+    pub(super) key: Option<&'a KeyRef>,
+    /// The most it may take inside the HSM.
+    pub(super) limit: Limit,
+    pub(super) kind: Kind,
+}
+
+/// What a call is to those around it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// A client's, who waits until this moment and no longer. Can be repeated.
+    Client(Instant),
+    /// The daemon's. Repeating it is the same as doing it once.
+    Repeatable,
+    /// The daemon's. It changes the token, and doing it twice is another change.
+    Once,
+}
+
+/// An answer that is no failure.
+pub(super) struct Done {
+    pub(super) answered: Answered,
+    /// From the call until a session took it.
+    pub(super) queue: Duration,
+}
+
+impl Shared {
+    /// Has the HSM do it.
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Done, HsmError> {
+        self.refusal()?;
+        let started = Instant::now();
+        let (asker, deadline) = match call.kind {
+            Kind::Client(deadline) => (Asker::Client, deadline),
+            // A limit on the waiting; what runs has its own limit.
+            Kind::Repeatable | Kind::Once => (Asker::Daemon, started + self.admin_limit().time),
+        };
+        if deadline <= started {
+            return Err(HsmError::DeadlineExceeded);
+        }
+        let mut place = self.line.place(asker, deadline).await?;
+        let mut generation = 0;
+        let mut tries_left: u8 = match call.kind {
+            Kind::Client(_) | Kind::Repeatable => 2,
+            Kind::Once => 1,
+        };
+        loop {
+            let link = self.link(generation, deadline).await?;
+            generation = link.generation;
+            let sent = link.send(call.op.clone(), call.operation, Some(place), call.limit);
+            let sent_at = Instant::now();
+            let answer = match sent {
+                Sent::Waiting(answer) => answer,
+                // The worker has seen nothing of it, so this was no try.
+                Sent::Ended(Some(returned)) => {
+                    place = returned;
+                    continue;
+                }
+                Sent::Ended(None) => return Err(call.lost(Loss::Died(None))),
+                Sent::Unfit(error) => {
+                    return Err(HsmError::BadRequest {
+                        operation: call.operation,
+                        detail: error.to_string(),
+                    });
+                }
+            };
+            tries_left = tries_left.saturating_sub(1);
+            let outcome = match call.kind {
+                // The call goes on without its caller, and keeps its place until it ends.
+                Kind::Client(deadline) => timeout_at(deadline.into(), answer)
+                    .await
+                    .map_err(|_| HsmError::DeadlineExceeded)?,
+                Kind::Repeatable | Kind::Once => answer.await,
+            };
+            match outcome {
+                Ok(Ok(Answered::Failure(failure))) => {
+                    return Err(HsmError::of_call(failure, call.operation, call.key));
+                }
+                Ok(Ok(answered)) => {
+                    self.line.observe(sent_at.elapsed());
+                    let queue = sent_at.duration_since(started);
+                    return Ok(Done { answered, queue });
+                }
+                Ok(Err(Lost {
+                    place: Some(returned),
+                    ..
+                })) if tries_left > 0 && Instant::now() < deadline => place = returned,
+                Ok(Err(Lost { loss, .. })) => return Err(call.lost(loss)),
+                Err(_) => return Err(call.lost(Loss::Died(None))),
+            }
+        }
+    }
+}
+
+impl Call<'_> {
+    const fn lost(&self, loss: Loss) -> HsmError {
+        let operation = self.operation;
+        match self.kind {
+            Kind::Client(_) | Kind::Repeatable => HsmError::Lost { operation, loss },
+            Kind::Once => HsmError::OutcomeUnknown { operation, loss },
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! [`Hsm`]: what the rest of the daemon holds. This file has its life (start, status, shutdown) and
+//! what start-up asks; `work.rs` has what callers wait for, `ceremony.rs` what makes and inspects
+//! keys. Nothing here loads a module or sees a PIN.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::call::{Call, Done, Kind};
+use super::error::HsmError;
+use super::job::{KnownAnswer, WorkerCommand};
+use super::process::Launcher;
+use super::shared::{Shared, Stage};
+use super::status::{Capabilities, HsmState, HsmStatus, Token};
+use super::supervisor::Supervisor;
+use crate::config::HsmConfig;
+use crate::proto::worker as proto;
+use crate::proto::worker::request::Op;
+use crate::proto::worker::response::Result as Answered;
+
+/// The HSM: one token, served by one worker process at a time. Cloning gives another handle on the
+/// same HSM; when the last one is dropped the worker is asked to leave.
+#[derive(Clone)]
+pub struct Hsm(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+}
+
+impl Hsm {
+    /// Starts the supervision and returns at once; [`Hsm::opened`] says what came of it. Must be
+    /// called inside a tokio runtime with time and I/O.
+    ///
+    /// `pin_mark_file` is where the worker notes a refused PIN, so that no restart tries it again.
+    pub fn start(config: HsmConfig, command: WorkerCommand, pin_mark_file: PathBuf) -> Self {
+        let shared = Arc::new(Shared::new(config, pin_mark_file));
+        let (stop, stopped) = watch::channel(false);
+        let program = command.program.clone();
+        match Launcher::start(command) {
+            Ok(launcher) => {
+                let supervisor = Supervisor::new(Arc::clone(&shared), launcher, stopped);
+                tokio::spawn(supervisor.run());
+            }
+            Err(source) => {
+                let source = Arc::new(source);
+                let why = HsmError::Spawn { program, source };
+                shared.publish(Stage::Refused { why });
+                shared.end();
+            }
+        }
+        Self(Arc::new(Handle { shared, stop }))
+    }
+
+    /// Waits until the token was open once, and says which it is. Returns the error that stops a
+    /// start: the PIN is refused, withheld or unreadable, there is no such token, the module or the
+    /// worker program cannot be used. A worker that crashes or hangs at its start is tried again
+    /// for as long as this is waited for.
+    pub async fn opened(&self) -> Result<Token, HsmError> {
+        self.shared().opened().await
+    }
+
+    /// Finds out what the token does by doing it, and remembers it for [`Hsm::status`].
+    pub async fn probe(&self) -> Result<Capabilities, HsmError> {
+        let call = Call {
+            operation: "Probe",
+            op: Op::Probe(proto::Probe {}),
+            key: None,
+            limit: self.shared().admin_limit(),
+            kind: Kind::Repeatable,
+        };
+        let Answered::Probed(probed) = self.call(call).await?.answered else {
+            return Err(HsmError::wrong_kind("Probe"));
+        };
+        let capabilities = Capabilities::from(probed);
+        self.shared().keep_capabilities(&capabilities);
+        Ok(capabilities)
+    }
+
+    /// Sets the test that tells a failing token from a bad ciphertext, and runs it. False: the
+    /// token gives a wrong answer. A test that passed is set again on every later worker before
+    /// that serves.
+    pub async fn set_known_answer(&self, test: KnownAnswer) -> Result<bool, HsmError> {
+        let call = Call {
+            operation: "KnownAnswer",
+            op: Op::KnownAnswer((&test).into()),
+            key: Some(&test.key),
+            limit: self.shared().call_limit(),
+            kind: Kind::Repeatable,
+        };
+        // Kept before it is run: a worker that starts in between must have it, too.
+        self.shared().keep_known_answer(Some(test.clone()));
+        let passed = self.call(call).await.and_then(|done| {
+            if let Answered::KnownAnswered(answered) = done.answered {
+                Ok(answered.passed)
+            } else {
+                Err(HsmError::wrong_kind("KnownAnswer"))
+            }
+        });
+        if !matches!(passed, Ok(true)) {
+            self.shared().keep_known_answer(None);
+        }
+        passed
+    }
+
+    /// What can be said without asking the HSM. Never waits.
+    pub fn status(&self) -> HsmStatus {
+        self.shared().status()
+    }
+
+    /// Follows the state.
+    pub fn changed(&self) -> watch::Receiver<HsmState> {
+        self.shared().changed()
+    }
+
+    /// Refuses further calls, lets the worker close its sessions and leave, and waits for that.
+    /// Calls under way are lost; stop the callers first.
+    pub async fn shutdown(&self) {
+        self.0.stop.send_replace(true);
+        self.shared().ended().await;
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Done, HsmError> {
+        self.shared().call(call).await
+    }
+}

@@ -1,0 +1,143 @@
+//! One worker process from birth to death: it opens the token, proves itself, and is killed or leaves
+//! when asked. When that happens is the supervisor's to say. Invariant: nobody else has the link
+//! before the token is open and the known-answer test has passed on this very worker.
+
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::process::Child;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::error::HsmError;
+use super::job::KnownAnswer;
+use super::link::{Limit, Link, Pumps, Sent};
+use super::loss::Loss;
+use super::process::Process;
+use super::shared::Shared;
+use super::status::Token;
+use super::watchdog::{Pings, watch};
+use crate::proto::worker::request::Op;
+use crate::proto::worker::response::Result as Answered;
+
+/// How long a worker may take to leave when asked.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+/// How long to wait for the kernel to take a killed worker away. One that hangs in a device driver
+/// cannot be killed; it is left behind and the next one tried.
+const REAP_LIMIT: Duration = Duration::from_millis(500);
+
+/// A worker process and the link to it.
+pub(super) struct Worker {
+    child: Child,
+    pub(super) link: Arc<Link>,
+    _pumps: Pumps,
+}
+
+impl Worker {
+    pub(super) fn start(process: Process, generation: u64, sessions: usize) -> Self {
+        let (link, pumps) = Link::start(process.socket, generation, sessions);
+        Self {
+            child: process.child,
+            link,
+            _pumps: pumps,
+        }
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Opens the token and runs the known-answer test, where one is set.
+    pub(super) async fn make_ready(&self, shared: &Shared) -> Result<Token, HsmError> {
+        let opened = self
+            .ask(shared.open_request(), "Open", shared.admin_limit())
+            .await
+            .map_err(|loss| HsmError::of_early_loss(loss, &shared.config))?;
+        let token = if let Answered::Opened(opened) = opened {
+            Token::from(opened)
+        } else if let Answered::Failure(failure) = opened {
+            return Err(HsmError::of_open(failure, &shared.config));
+        } else {
+            return Err(HsmError::wrong_kind("Open"));
+        };
+        if let Some(test) = shared.known_answer() {
+            self.pass(&test, shared).await?;
+        }
+        Ok(token)
+    }
+
+    async fn pass(&self, test: &KnownAnswer, shared: &Shared) -> Result<(), HsmError> {
+        let operation = "KnownAnswer";
+        let answered = self
+            .ask(Op::KnownAnswer(test.into()), operation, shared.call_limit())
+            .await
+            .map_err(|loss| HsmError::of_early_loss(loss, &shared.config))?;
+        if let Answered::KnownAnswered(answered) = answered {
+            if answered.passed {
+                Ok(())
+            } else {
+                let detail = "the answer is not the value that was wrapped".to_owned();
+                Err(HsmError::KnownAnswerFailed { detail })
+            }
+        } else if let Answered::Failure(failure) = answered {
+            // Even a key that is missing now may be there when the token is back as it was.
+            let error = HsmError::of_call(failure, operation, Some(&test.key));
+            let detail = error.to_string();
+            Err(HsmError::KnownAnswerFailed { detail })
+        } else {
+            Err(HsmError::wrong_kind(operation))
+        }
+    }
+
+    /// One request before anybody else may use the link.
+    async fn ask(&self, op: Op, operation: &'static str, limit: Limit) -> Result<Answered, Loss> {
+        let answer = match self.link.send(op, operation, None, limit) {
+            Sent::Waiting(answer) => answer,
+            Sent::Ended(_) => return Err(self.link.ended().await),
+            Sent::Unfit(error) => return Err(Loss::Garbled(error.to_string())),
+        };
+        tokio::select! {
+            loss = watch(&self.link, limit.time, Pings::None) => Err(loss),
+            answered = answer => match answered {
+                Ok(Ok(answered)) => Ok(answered),
+                Ok(Err(lost)) => Err(lost.loss),
+                Err(_) => Err(self.link.ended().await),
+            },
+        }
+    }
+
+    /// SIGKILL, which also ends a stopped process.
+    pub(super) async fn kill(mut self) -> Option<ExitStatus> {
+        if let Err(error) = self.child.start_kill() {
+            warn!(%error, "the HSM worker cannot be killed");
+        }
+        self.link.lose(Loss::Died(None));
+        self.reap(REAP_LIMIT).await
+    }
+
+    /// Ends the worker's input and lets it close its sessions; kills it where it does not leave.
+    pub(super) async fn leave(mut self) {
+        self.link.close();
+        match self.reap(LEAVE_LIMIT).await {
+            Some(status) => info!(%status, "the HSM worker has left"),
+            None => {
+                self.kill().await;
+            }
+        }
+    }
+
+    async fn reap(&mut self, limit: Duration) -> Option<ExitStatus> {
+        match timeout(limit, self.child.wait()).await {
+            Ok(Ok(status)) => Some(status),
+            Ok(Err(error)) => {
+                warn!(%error, "the HSM worker cannot be waited for");
+                None
+            }
+            Err(_) => {
+                warn!(?limit, "the HSM worker has not ended yet");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What the supervisor tells those who call, and the little they tell it. Locks here are held for
+//! a copy and never across an await, so reading the status never waits for an HSM.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::timeout_at;
+
+use super::error::HsmError;
+use super::job::KnownAnswer;
+use super::line::Line;
+use super::link::{Limit, Link};
+use super::status::{Capabilities, HsmState, HsmStatus, Token};
+use crate::config::HsmConfig;
+use crate::proto::worker::Open;
+use crate::proto::worker::request::Op;
+
+/// [`HsmState`], with the link that serves.
+#[derive(Clone)]
+pub(super) enum Stage {
+    Starting,
+    Ready(Arc<Link>),
+    Unavailable { since: Instant, why: HsmError },
+    Refused { why: HsmError },
+    ShutDown,
+}
+
+/// Shared by the supervisor and the callers.
+pub(super) struct Shared {
+    pub(super) config: HsmConfig,
+    pub(super) pin_mark_file: PathBuf,
+    pub(super) line: Line,
+    pub(super) worker_restarts: AtomicU64,
+    /// 0: no worker.
+    pub(super) worker_pid: AtomicU32,
+    stage: watch::Sender<Stage>,
+    state: watch::Sender<HsmState>,
+    ended: watch::Sender<bool>,
+    remembered: Mutex<Remembered>,
+}
+
+#[derive(Default)]
+struct Remembered {
+    token: Option<Token>,
+    capabilities: Option<Capabilities>,
+    known_answer: Option<KnownAnswer>,
+}
+
+impl Shared {
+    pub(super) fn new(config: HsmConfig, pin_mark_file: PathBuf) -> Self {
+        Self {
+            line: Line::new(config.sessions, config.queue_len_max),
+            config,
+            pin_mark_file,
+            worker_restarts: AtomicU64::new(0),
+            worker_pid: AtomicU32::new(0),
+            stage: watch::Sender::new(Stage::Starting),
+            state: watch::Sender::new(HsmState::Starting),
+            ended: watch::Sender::new(false),
+            remembered: Mutex::default(),
+        }
+    }
+
+    /// The limit of the calls that callers wait for.
+    pub(super) const fn call_limit(&self) -> Limit {
+        Limit {
+            time: Duration::from_millis(self.config.call_timeout_ms),
+            setting: "hsm.call_timeout_ms",
+        }
+    }
+
+    /// The limit of all other calls.
+    pub(super) const fn admin_limit(&self) -> Limit {
+        Limit {
+            time: Duration::from_millis(self.config.admin_timeout_ms),
+            setting: "hsm.admin_timeout_ms",
+        }
+    }
+
+    pub(super) fn publish(&self, stage: Stage) {
+        let state = match &stage {
+            Stage::Starting => HsmState::Starting,
+            Stage::Ready(_) => HsmState::Ready,
+            Stage::Unavailable { since, why } => HsmState::Unavailable {
+                since: *since,
+                why: why.clone(),
+            },
+            Stage::Refused { why } => HsmState::Refused { why: why.clone() },
+            Stage::ShutDown => HsmState::ShutDown,
+        };
+        self.stage.send_replace(stage);
+        self.state.send_replace(state);
+    }
+
+    pub(super) fn publish_ready(&self, token: Token, link: &Arc<Link>) {
+        self.remembered().token = Some(token);
+        self.publish(Stage::Ready(Arc::clone(link)));
+    }
+
+    /// The token, once it was open; or the error that stops a start.
+    pub(super) async fn opened(&self) -> Result<Token, HsmError> {
+        let mut stage = self.stage.subscribe();
+        loop {
+            if let Some(token) = self.remembered().token.clone() {
+                return Ok(token);
+            }
+            match stage.borrow_and_update().clone() {
+                Stage::Refused { why } => return Err(why),
+                Stage::Unavailable { why, .. } if why.ends_start() => return Err(why),
+                Stage::ShutDown => return Err(HsmError::ShutDown),
+                Stage::Starting | Stage::Ready(_) | Stage::Unavailable { .. } => {}
+            }
+            if stage.changed().await.is_err() {
+                return Err(HsmError::ShutDown);
+            }
+        }
+    }
+
+    /// The link of a worker newer than `generation` that serves. Waits for one that is being
+    /// started; where none is in sight the reason is the answer.
+    pub(super) async fn link(
+        &self,
+        generation: u64,
+        deadline: Instant,
+    ) -> Result<Arc<Link>, HsmError> {
+        let mut stage = self.stage.subscribe();
+        loop {
+            match stage.borrow_and_update().clone() {
+                Stage::Ready(link) if link.generation > generation => return Ok(link),
+                Stage::Ready(_) | Stage::Starting => {}
+                Stage::Unavailable { why, .. } | Stage::Refused { why } => return Err(why),
+                Stage::ShutDown => return Err(HsmError::ShutDown),
+            }
+            match timeout_at(deadline.into(), stage.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(HsmError::ShutDown),
+                Err(_) => return Err(HsmError::DeadlineExceeded),
+            }
+        }
+    }
+
+    /// The supervisor has ended, and with it the last worker.
+    pub(super) fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// Waits for that.
+    pub(super) async fn ended(&self) {
+        let mut ended = self.ended.subscribe();
+        // Cannot fail: the sender is part of `self`.
+        drop(ended.wait_for(|ended| *ended).await);
+    }
+
+    /// The reason why nothing can be served now or soon, where there is one.
+    pub(super) fn refusal(&self) -> Result<(), HsmError> {
+        match &*self.stage.borrow() {
+            Stage::Starting | Stage::Ready(_) => Ok(()),
+            Stage::Unavailable { why, .. } | Stage::Refused { why } => Err(why.clone()),
+            Stage::ShutDown => Err(HsmError::ShutDown),
+        }
+    }
+
+    /// The first request to a worker.
+    pub(super) fn open_request(&self) -> Op {
+        let config = &self.config;
+        Op::Open(Open {
+            module: config.module.display().to_string(),
+            token_label: config.token_label.clone(),
+            token_serial: config.token_serial.clone(),
+            pin_file: config.pin_file.display().to_string(),
+            pin_mark_file: self.pin_mark_file.display().to_string(),
+            sessions: u32::try_from(config.sessions).unwrap_or(u32::MAX),
+        })
+    }
+
+    pub(super) fn changed(&self) -> watch::Receiver<HsmState> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn status(&self) -> HsmStatus {
+        let (token, capabilities) = {
+            let remembered = self.remembered();
+            (remembered.token.clone(), remembered.capabilities.clone())
+        };
+        let pid = self.worker_pid.load(Ordering::Relaxed);
+        HsmStatus {
+            state: self.state.borrow().clone(),
+            token,
+            capabilities,
+            queue_len: self.line.len(),
+            worker_restarts: self.worker_restarts.load(Ordering::Relaxed),
+            worker_pid: (pid != 0).then_some(pid),
+        }
+    }
+
+    pub(super) fn known_answer(&self) -> Option<KnownAnswer> {
+        self.remembered().known_answer.clone()
+    }
+
+    pub(super) fn keep_known_answer(&self, test: Option<KnownAnswer>) {
+        self.remembered().known_answer = test;
+    }
+
+    pub(super) fn keep_capabilities(&self, capabilities: &Capabilities) {
+        self.remembered().capabilities = Some(capabilities.clone());
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,314 @@
+//! The supervision against real child processes that are no workers, and the link against a real
+//! socketpair. What a real worker with a real token does is in `tests/it/hsm.rs`.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+
+use super::error::HsmError;
+use super::frame;
+use super::handle::Hsm;
+use super::job::{KeyRef, UnwrapJob, WorkerCommand};
+use super::link::{Limit, Link, Sent};
+use super::loss::Loss;
+use super::status::HsmState;
+use super::watchdog::{PING_LIMIT, Pings, watch};
+use crate::config::HsmConfig;
+use crate::proto::worker as proto;
+use crate::proto::worker::request::Op;
+use crate::proto::worker::response::Result as Answered;
+use crate::types::{Padding, Sha256, WrappedDek};
+
+const LONG: Duration = Duration::from_secs(60);
+const LIMIT: Limit = Limit {
+    time: LONG,
+    setting: "hsm.call_timeout_ms",
+};
+
+fn config() -> HsmConfig {
+    HsmConfig {
+        module: PathBuf::from("/none/module.so"),
+        token_label: "x".to_owned(),
+        token_serial: "y".to_owned(),
+        pin_file: PathBuf::from("/none/pin"),
+        sessions: 2,
+        queue_len_max: 2,
+        call_timeout_ms: 100,
+        admin_timeout_ms: 1_000,
+        profiles_dir: None,
+    }
+}
+
+fn start(program: &str, args: &[&str]) -> Hsm {
+    let command = WorkerCommand {
+        program: PathBuf::from(program),
+        args: args.iter().map(Into::into).collect(),
+    };
+    Hsm::start(config(), command, PathBuf::from("/none/mark"))
+}
+
+fn job() -> UnwrapJob {
+    UnwrapJob {
+        key: KeyRef {
+            object_id: [1; 16],
+            spki_sha256: Some(Sha256::of(b"")),
+        },
+        padding: Padding::OaepSha1,
+        wrapped_dek: WrappedDek::try_from(vec![0; 384]).unwrap(),
+        implicit_rejection_key: None,
+    }
+}
+
+/// Waits for the state to be unavailable and says why.
+async fn unavailable(hsm: &Hsm) -> HsmError {
+    let mut state = hsm.changed();
+    let state = state
+        .wait_for(|state| matches!(state, HsmState::Unavailable { .. }))
+        .await
+        .unwrap();
+    let HsmState::Unavailable { why, .. } = state.clone() else {
+        unreachable!("just waited for it");
+    };
+    why
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_stops_the_start() {
+    let hsm = start("/none/kekd", &[]);
+    let error = hsm.opened().await.unwrap_err();
+    assert!(matches!(error, HsmError::Spawn { .. }));
+    assert!(error.to_string().contains("/none/kekd"), "{error}");
+    hsm.shutdown().await;
+    assert!(matches!(hsm.status().state, HsmState::ShutDown));
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_at_each_start_is_tried_again_and_calls_are_refused() {
+    let hsm = start("/bin/sh", &["-c", "exit 3"]);
+    let why = unavailable(&hsm).await;
+    assert!(why.to_string().contains("exit status: 3"), "{why}");
+    // Meanwhile calls are refused, and do not wait.
+    let refused = hsm.unwrap(&job(), Instant::now() + LONG).await.err();
+    assert!(
+        matches!(refused, Some(HsmError::NoService(_))),
+        "{refused:?}"
+    );
+    while hsm.status().worker_restarts < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    hsm.shutdown().await;
+    let after = hsm.unwrap(&job(), Instant::now() + LONG).await.err();
+    assert!(matches!(after, Some(HsmError::ShutDown)), "{after:?}");
+}
+
+#[tokio::test]
+async fn a_worker_that_hangs_when_opening_is_killed() {
+    let hsm = start("/bin/sleep", &["1000"]);
+    let soon = Instant::now() + Duration::from_millis(10);
+    let early = hsm.unwrap(&job(), soon).await.err();
+    assert!(
+        matches!(early, Some(HsmError::DeadlineExceeded)),
+        "{early:?}"
+    );
+    let pid = loop {
+        match hsm.status().worker_pid {
+            Some(pid) => break pid,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    let why = unavailable(&hsm).await;
+    assert!(why.to_string().contains("hsm.admin_timeout_ms"), "{why}");
+    assert!(!PathBuf::from(format!("/proc/{pid}")).exists());
+    hsm.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_token() {
+    let hsm = start("/bin/sleep", &["1000"]);
+    hsm.shutdown().await;
+    hsm.shutdown().await;
+    assert!(hsm.status().worker_pid.is_none());
+    assert!(matches!(hsm.opened().await, Err(HsmError::ShutDown)));
+}
+
+fn link(in_flight_max: usize) -> (Arc<Link>, super::link::Pumps, StdUnixStream) {
+    let (ours, theirs) = StdUnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let ours = UnixStream::from_std(ours).unwrap();
+    let (link, pumps) = Link::start(ours, 1, in_flight_max);
+    (link, pumps, theirs)
+}
+
+fn read_data() -> Op {
+    Op::ReadData(proto::ReadData {
+        label: "kekd".to_owned(),
+    })
+}
+
+/// Reads a request off the thread of the test, and answers it.
+async fn answer(theirs: &StdUnixStream, result: Answered) {
+    let mut theirs = theirs.try_clone().unwrap();
+    tokio::task::spawn_blocking(move || {
+        let request = frame::read(&theirs).unwrap().unwrap();
+        let id = proto::Request::decode(&request[..]).unwrap().id;
+        let result = Some(result);
+        let response = proto::Response { id, result };
+        theirs
+            .write_all(&frame::encode(&response).unwrap())
+            .unwrap();
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_keeps_its_place_until_the_worker_answers() {
+    let (link, _pumps, theirs) = link(1);
+    let places = Arc::new(Semaphore::new(1));
+    let place = Arc::clone(&places).try_acquire_owned().unwrap();
+    let Sent::Waiting(caller) = link.send(read_data(), "ReadData", Some(place), LIMIT) else {
+        unreachable!("the link has not ended");
+    };
+    drop(caller);
+    assert_eq!(places.available_permits(), 0);
+    answer(
+        &theirs,
+        Answered::DataObjects(proto::DataObjects::default()),
+    )
+    .await;
+    drop(places.acquire().await.unwrap());
+    assert_eq!(link.answered(), 1);
+}
+
+#[tokio::test]
+async fn when_a_worker_ends_every_call_is_told_and_gets_its_place_back() {
+    let (link, _pumps, theirs) = link(2);
+    let places = Arc::new(Semaphore::new(2));
+    let calls = [(); 2].map(|()| {
+        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+        match link.send(read_data(), "ReadData", Some(place), LIMIT) {
+            Sent::Waiting(call) => call,
+            Sent::Ended(_) | Sent::Unfit(_) => unreachable!("the link has not ended"),
+        }
+    });
+    drop(theirs);
+    for call in calls {
+        let lost = call.await.unwrap().err().unwrap();
+        assert_eq!(lost.loss, Loss::Died(None));
+        assert!(lost.place.is_some());
+    }
+    assert_eq!(places.available_permits(), 2);
+    assert!(matches!(
+        link.send(read_data(), "ReadData", None, LIMIT),
+        Sent::Ended(None)
+    ));
+}
+
+#[tokio::test]
+async fn the_first_lost_link_is_the_reason_for_all() {
+    let (link, _pumps, theirs) = link(2);
+    let calls = [(); 2].map(|()| match link.send(read_data(), "ReadData", None, LIMIT) {
+        Sent::Waiting(call) => call,
+        Sent::Ended(_) | Sent::Unfit(_) => unreachable!("the link has not ended"),
+    });
+    let failure = |detail: &str| proto::Failure {
+        kind: proto::FailureKind::LinkLost.into(),
+        detail: detail.to_owned(),
+        return_value: "CKR_DEVICE_REMOVED".to_owned(),
+    };
+    answer(&theirs, Answered::Failure(failure("gone"))).await;
+    let expected = Loss::LinkLost {
+        detail: "gone".to_owned(),
+        return_value: "CKR_DEVICE_REMOVED".to_owned(),
+    };
+    for call in calls {
+        assert_eq!(call.await.unwrap().err().unwrap().loss, expected);
+    }
+    link.lose(Loss::Died(None));
+    assert_eq!(link.ended().await, expected);
+}
+
+#[tokio::test]
+async fn what_is_no_answer_ends_the_link() {
+    let foreign = frame::encode(&proto::Response {
+        id: 99,
+        result: Some(Answered::Caged(proto::Caged {})),
+    })
+    .unwrap();
+    let cases: [&[u8]; 4] = [
+        &[0xff; 4],                // a length beyond the limit
+        &[0, 0, 0, 2, 0xff, 0xff], // no protobuf
+        &[0, 0, 0, 0],             // an empty answer
+        &foreign,                  // an answer to no request
+    ];
+    for bytes in cases {
+        let (link, _pumps, mut theirs) = link(1);
+        theirs.write_all(bytes).unwrap();
+        let loss = link.ended().await;
+        assert!(matches!(loss, Loss::Garbled(_)), "{loss}");
+    }
+}
+
+/// A peer that answers pings and nothing else, until its input ends.
+fn answer_pings(mut theirs: StdUnixStream) -> tokio::task::JoinHandle<()> {
+    tokio::task::spawn_blocking(move || {
+        while let Ok(Some(request)) = frame::read(&theirs) {
+            let request = proto::Request::decode(&request[..]).unwrap();
+            if let Some(Op::Ping(_)) = request.op {
+                let id = request.id;
+                let result = Some(Answered::Pong(proto::Pong {}));
+                let pong = frame::encode(&proto::Response { id, result }).unwrap();
+                theirs.write_all(&pong).unwrap();
+            }
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_in_a_live_process_is_found_by_its_own_limit() {
+    let (link, _pumps, theirs) = link(1);
+    let peer = answer_pings(theirs);
+    let limit = Limit {
+        time: PING_LIMIT * 3,
+        setting: "hsm.call_timeout_ms",
+    };
+    let Sent::Waiting(call) = link.send(read_data(), "ReadData", None, limit) else {
+        unreachable!("the link has not ended");
+    };
+    let loss = watch(&link, limit.time, Pings::Sent).await;
+    assert!(matches!(loss, Loss::Overdue { .. }), "{loss}");
+    assert_eq!(call.await.unwrap().err().unwrap().loss, loss);
+    peer.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_stands_still_is_found_though_its_calls_have_time() {
+    let (link, _pumps, _theirs) = link(1);
+    let Sent::Waiting(call) = link.send(read_data(), "ReadData", None, LIMIT) else {
+        unreachable!("the link has not ended");
+    };
+    let loss = watch(&link, LIMIT.time, Pings::Sent).await;
+    assert_eq!(loss, Loss::Frozen(PING_LIMIT));
+    assert_eq!(call.await.unwrap().err().unwrap().loss, loss);
+}
+
+#[tokio::test]
+async fn the_last_handle_takes_the_worker_with_it() {
+    let hsm = start("/bin/sleep", &["1000"]);
+    let pid = loop {
+        match hsm.status().worker_pid {
+            Some(pid) => break pid,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    drop(hsm);
+    while PathBuf::from(format!("/proc/{pid}")).exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,104 @@
+//! What callers wait for: DEKs and signatures. A plaintext DEK is sealed here, in the one place it
+//! enters the daemon, and everything it passed through before is wiped when dropped: the frame
+//! (`link.rs`), the message (`proto.rs`). What the kernel's socket buffer held is beyond reach.
+
+use std::time::{Duration, Instant};
+
+use super::call::{Call, Done, Kind};
+use super::error::HsmError;
+use super::handle::Hsm;
+use super::job::{Answer, KeyRef, RewrapJob, UnwrapJob};
+use crate::audit::Sealed;
+use crate::proto::worker as proto;
+use crate::proto::worker::request::Op;
+use crate::proto::worker::response::Result as Answered;
+use crate::types::{Dek, RewrappedDek, Sha256};
+
+impl Hsm {
+    /// Decrypts a DEK. [`HsmError::Undecryptable`] is all that is said of any bad ciphertext.
+    pub async fn unwrap(
+        &self,
+        job: &UnwrapJob,
+        deadline: Instant,
+    ) -> Result<Answer<Sealed<Dek>>, HsmError> {
+        let done = self
+            .work("Unwrap", Op::Unwrap(job.into()), &job.key, deadline)
+            .await?;
+        let Answered::Unwrapped(unwrapped) = done.answered else {
+            return Err(HsmError::wrong_kind("Unwrap"));
+        };
+        // The worker answers with 32 bytes. If ever it did not, the caller must not see a
+        // difference from a bad padding.
+        let dek = Dek::try_from(unwrapped.dek.as_slice()).map_err(|_| HsmError::Undecryptable)?;
+        Ok(Answer {
+            value: Sealed::new(dek),
+            queue: done.queue,
+            hsm: Duration::from_micros(unwrapped.hsm_us),
+        })
+    }
+
+    /// Unwraps a DEK inside the HSM and wraps it there for the recipient: the plaintext is never
+    /// in this host's memory.
+    pub async fn rewrap(
+        &self,
+        job: &RewrapJob,
+        deadline: Instant,
+    ) -> Result<Answer<Sealed<RewrappedDek>>, HsmError> {
+        let done = self
+            .work("Rewrap", Op::Rewrap(job.into()), &job.key, deadline)
+            .await?;
+        let Answered::Rewrapped(rewrapped) = done.answered else {
+            return Err(HsmError::wrong_kind("Rewrap"));
+        };
+        let dek =
+            RewrappedDek::try_from(rewrapped.rewrapped_dek).map_err(|_| HsmError::Undecryptable)?;
+        Ok(Answer {
+            value: Sealed::new(dek),
+            queue: done.queue,
+            hsm: Duration::from_micros(rewrapped.hsm_us),
+        })
+    }
+
+    /// Signs a SHA-256 digest with a P-256 key: r || s, 64 bytes (raw `CKM_ECDSA`). The caller
+    /// verifies it against the public key it expects: a token can answer CKR_OK and a wrong
+    /// signature.
+    pub async fn sign_digest(&self, key: &KeyRef, digest: &Sha256) -> Result<[u8; 64], HsmError> {
+        let call = Call {
+            operation: "SignDigest",
+            op: Op::SignDigest(proto::SignDigest {
+                key: Some(key.into()),
+                digest: digest.as_bytes().to_vec(),
+            }),
+            key: Some(key),
+            limit: self.shared().call_limit(),
+            kind: Kind::Repeatable,
+        };
+        let Answered::Signature(signature) = self.call(call).await?.answered else {
+            return Err(HsmError::wrong_kind("SignDigest"));
+        };
+        signature
+            .signature
+            .try_into()
+            .map_err(|_| HsmError::AnswerMalformed {
+                operation: "SignDigest",
+                expected: "64 bytes, r || s",
+            })
+    }
+
+    async fn work(
+        &self,
+        operation: &'static str,
+        op: Op,
+        key: &KeyRef,
+        deadline: Instant,
+    ) -> Result<Done, HsmError> {
+        self.call(Call {
+            operation,
+            op,
+            key: Some(key),
+            limit: self.shared().call_limit(),
+            kind: Kind::Client(deadline),
+        })
+        .await
+    }
+}

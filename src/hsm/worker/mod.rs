@@ -1,0 +1,160 @@
+//! The worker process: the PKCS#11 module, the PIN and the sessions, and nothing else. No network,
+//! no ledger, no files but the PIN file, its mark and the module's own. It is started by the daemon
+//! with one socket, answers requests until that is closed, and may be killed at any time. This is
+//! the only folder that names the binding `cryptoki`; what goes in and out is
+//! `proto/kekd/worker/v1/worker.proto`.
+//!
+//! Threads: one reads requests and answers pings, and one per session works (`pool.rs`). Nothing
+//! here has a deadline: a module that hangs is cured from outside, by SIGKILL.
+
+mod attack;
+mod attribute;
+mod cage;
+mod data_object;
+mod error;
+mod generate;
+mod implicit_rejection;
+mod inventory;
+mod job;
+mod key;
+mod known_answer;
+mod login;
+mod mechanism;
+mod pin;
+mod pool;
+mod probe;
+mod public_key;
+mod read_back;
+mod return_value;
+mod rewrap;
+mod seat;
+mod settle;
+mod sign;
+mod temporary;
+mod token;
+mod unwrap;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use prost::Message;
+use rustix::net::SocketType;
+use rustix::process::{DumpableBehavior, Signal};
+
+use self::error::JobError;
+use self::pool::{Job, Pool, Replies};
+use self::token::Token;
+use super::frame::{self, FrameError};
+use crate::proto::worker::{Open, Opened, Pong, Request, request::Op, response::Result as Answer};
+
+/// Why the worker ended otherwise than by its socket being closed. All are fatal for it; the daemon
+/// starts another.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Standard input is no socket.
+    #[error("hsm-worker is started by kekd, with a socket as its standard input; not by hand")]
+    NotStartedByKekd,
+    /// The process could not be made safe to hold a PIN.
+    #[error("the worker process cannot be protected")]
+    Unprotected(#[source] io::Error),
+    /// The socket failed, or what came was no frame.
+    #[error("the worker cannot read its requests")]
+    Frame(#[from] FrameError),
+    /// What came was no request.
+    #[error("the worker was sent something that is no request")]
+    Request(#[from] prost::DecodeError),
+    /// The module did not end in order.
+    #[error("the PKCS#11 module did not finalise: {0}")]
+    Finalise(String),
+}
+
+/// The worker process: what `kekd hsm-worker` runs. Standard input is its end of a socketpair.
+///
+/// The daemon must start it from a thread that lives as long as itself: the kernel kills the worker
+/// when the *thread* that started it ends (`PR_SET_PDEATHSIG`, prctl(2)).
+pub fn run() -> Result<(), WorkerError> {
+    let socket = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(WorkerError::Unprotected)?;
+    if rustix::net::sockopt::socket_type(&socket) != Ok(SocketType::STREAM) {
+        return Err(WorkerError::NotStartedByKekd);
+    }
+    // No core dump, and no other process of this user may read the PIN in /proc/PID/mem.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| WorkerError::Unprotected(error.into()))?;
+    // A worker whose module hangs would outlive a daemon that was killed. One whose daemon died
+    // before this line reads the end of its socket next, and ends.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| WorkerError::Unprotected(error.into()))?;
+    serve(UnixStream::from(socket))
+}
+
+/// Answers requests until the socket is closed, then ends the module in order. Takes the process
+/// for itself: `C_Initialize` is once per process.
+pub fn serve(socket: UnixStream) -> Result<(), WorkerError> {
+    let writer = socket.try_clone().map_err(FrameError::Socket)?;
+    let replies = Arc::new(Replies::new(writer));
+    let mut state = State::New;
+    let outcome = answer_all(&socket, &replies, &mut state);
+    let State::Open { token, pool } = state else {
+        return outcome;
+    };
+    // Modules crash when they are finalised in use: first the threads, then the module.
+    pool.finish();
+    if let Some(token) = Arc::into_inner(token) {
+        token
+            .close()
+            .map_err(|error| WorkerError::Finalise(error.to_string()))?;
+    }
+    outcome
+}
+
+/// Where the worker is. One login per start: there is no way back to `New`.
+enum State {
+    New,
+    Failed,
+    Open { token: Arc<Token>, pool: Pool },
+}
+
+fn answer_all(
+    socket: &UnixStream,
+    replies: &Arc<Replies>,
+    state: &mut State,
+) -> Result<(), WorkerError> {
+    while let Some(body) = frame::read(socket)? {
+        let Request { id, op } = Request::decode(&body[..])?;
+        let refuse = |why: &str| replies.send(id, Err(JobError::bad_request(why)));
+        match (op, &*state) {
+            (None, _) => refuse("the request asks for nothing this worker knows"),
+            (Some(Op::Ping(_)), _) => replies.send(id, Ok(Answer::Pong(Pong {}))),
+            (Some(Op::Open(request)), State::New) => match open(&request, replies) {
+                Ok((opened, token, pool)) => {
+                    *state = State::Open { token, pool };
+                    replies.send(id, Ok(Answer::Opened(opened)));
+                }
+                Err(error) => {
+                    *state = State::Failed;
+                    replies.send(id, Err(error));
+                }
+            },
+            (Some(Op::Open(_)), _) => refuse("a worker opens its token once"),
+            (Some(op), State::Open { pool, .. }) => {
+                if !pool.submit(Job { id, op }) {
+                    replies.send(id, Err(JobError::link_lost("no thread is left")));
+                }
+            }
+            (Some(_), State::New | State::Failed) => refuse("the token is not open"),
+        }
+    }
+    Ok(())
+}
+
+fn open(request: &Open, replies: &Arc<Replies>) -> Result<(Opened, Arc<Token>, Pool), JobError> {
+    let (token, opened) = Token::open(request)?;
+    let token = Arc::new(token);
+    let pool = Pool::start(&token, request.sessions, replies)?;
+    Ok((opened, token, pool))
+}

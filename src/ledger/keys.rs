@@ -1,0 +1,222 @@
+//! What an entry says about keys, read strictly: ids, public keys and certificates must agree with
+//! each other before anything is built from them. Whether the token holds them is not seen here.
+
+use der::{Decode as _, Encode as _, Sequence, asn1::UintRef};
+use x509_cert::Certificate;
+use x509_cert::spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
+
+use super::error::EntryError;
+use super::state::InstanceKey;
+use crate::clock::UnixMs;
+use crate::keyring::{Version, VersionState};
+use crate::merkle::LogKey;
+use crate::proto::v1;
+use crate::types::{KeypairId, Padding, ReleaseForm, SPKI_LEN_MAX, Sha256};
+
+/// Longest key profile, in bytes.
+const PROFILE_LEN_MAX: usize = 64 * 1024;
+/// Longest certificate, in bytes.
+const CERTIFICATE_LEN_MAX: usize = 16 * 1024;
+/// rsaEncryption (RFC 8017 appendix A.1).
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// Sizes of RSA moduli a wrapped DEK can have, in bits.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+
+/// A P-256 key of the instance.
+pub(super) fn p256_key(
+    field: &'static str,
+    key: Option<&v1::InstanceKey>,
+) -> Result<InstanceKey, EntryError> {
+    let key = instance_key(field, key)?;
+    match LogKey::from_spki(&key.spki) {
+        Ok(_) => Ok(key),
+        Err(_) => refused(field, "the SubjectPublicKeyInfo of a P-256 key"),
+    }
+}
+
+/// A secret key of the instance.
+pub(super) fn secret_key(
+    field: &'static str,
+    key: Option<&v1::InstanceKey>,
+) -> Result<InstanceKey, EntryError> {
+    let key = instance_key(field, key)?;
+    if !key.spki.is_empty() {
+        return refused(field, "no public key: it is a secret key");
+    }
+    Ok(key)
+}
+
+/// The certificate's end, once it is a certificate over this very key.
+pub(super) fn certificate_of(
+    field: &'static str,
+    certificate: &[u8],
+    spki: &[u8],
+) -> Result<Checked, EntryError> {
+    let rule = "a DER certificate of at most 16384 bytes";
+    if certificate.len() > CERTIFICATE_LEN_MAX {
+        return refused(field, rule);
+    }
+    let Ok(certificate) = Certificate::from_der(certificate) else {
+        return refused(field, rule);
+    };
+    let tbs = certificate.tbs_certificate();
+    if !matches!(tbs.subject_public_key_info().to_der(), Ok(found) if found == spki) {
+        return Err(EntryError::CertificateOfAnotherKey { field });
+    }
+    let end = tbs.validity().not_after.to_unix_duration().as_millis();
+    Ok(Checked {
+        expires_at: UnixMs(u64::try_from(end).unwrap_or(u64::MAX)),
+        is_self_signed: tbs.issuer() == tbs.subject(),
+    })
+}
+
+/// What the keyring keeps of a certificate.
+pub(super) struct Checked {
+    expires_at: UnixMs,
+    is_self_signed: bool,
+}
+
+/// The version that a [`v1::KekVersionActivated`] makes real.
+pub(super) fn version(
+    event: &v1::KekVersionActivated,
+    created_at: UnixMs,
+) -> Result<Version, EntryError> {
+    let certificate = certificate_of("certificate", &event.certificate, &event.spki)?;
+    Ok(Version {
+        kek: event
+            .kek
+            .parse()
+            .map_err(|source| EntryError::NameRefused {
+                field: "kek",
+                source,
+            })?,
+        number: event.number,
+        keypair_id: id("keypair_id", &event.keypair_id)?,
+        state: VersionState::Active,
+        spki_sha256: Sha256::of(&event.spki),
+        modulus_bits: rsa_modulus_bits("spki", &event.spki)?,
+        spki: event.spki.clone(),
+        paddings: paddings(event)?,
+        release_forms: release_forms(event)?,
+        profile_name: profile_name("profile", &event.profile)?,
+        profile: event.profile.clone(),
+        certificate_expires_at: certificate.expires_at,
+        is_self_signed: certificate.is_self_signed,
+        certificate: event.certificate.clone(),
+        created_at,
+    })
+}
+
+fn instance_key(
+    field: &'static str,
+    key: Option<&v1::InstanceKey>,
+) -> Result<InstanceKey, EntryError> {
+    let Some(key) = key else {
+        return refused(field, "a key");
+    };
+    profile_name(field, &key.profile)?;
+    Ok(InstanceKey {
+        object_id: id(field, &key.object_id)?,
+        spki: key.spki.clone(),
+        profile: key.profile.clone(),
+    })
+}
+
+fn id(field: &'static str, bytes: &[u8]) -> Result<KeypairId, EntryError> {
+    KeypairId::try_from(bytes).map_err(|source| EntryError::NameRefused { field, source })
+}
+
+/// RFC 8017 appendix A.1.1.
+#[derive(Sequence)]
+struct RsaPublicKey<'a> {
+    modulus: UintRef<'a>,
+    _public_exponent: UintRef<'a>,
+}
+
+fn rsa_modulus_bits(field: &'static str, spki: &[u8]) -> Result<u32, EntryError> {
+    let bits = || {
+        let info = SubjectPublicKeyInfoRef::from_der(spki).ok()?;
+        let key = info.subject_public_key.as_bytes()?;
+        let key = RsaPublicKey::from_der(key).ok()?;
+        let modulus = key.modulus.as_bytes();
+        let unused = usize::try_from(modulus.first()?.leading_zeros()).ok()?;
+        let bits = modulus.len().checked_mul(8)?.checked_sub(unused)?;
+        let fits = info.algorithm.oid == RSA_ENCRYPTION && RSA_BITS.contains(&bits);
+        u32::try_from(bits).ok().filter(|_| fits)
+    };
+    match bits() {
+        Some(bits) if spki.len() <= SPKI_LEN_MAX => Ok(bits),
+        Some(_) | None => refused(
+            field,
+            "the SubjectPublicKeyInfo of a 2048 to 4096 bit RSA key",
+        ),
+    }
+}
+
+/// The `name` of a key profile. The rest of it is the HSM's to read.
+fn profile_name(field: &'static str, profile: &[u8]) -> Result<String, EntryError> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let named = str::from_utf8(profile)
+        .ok()
+        .filter(|text| text.len() <= PROFILE_LEN_MAX)
+        .and_then(|text| toml::from_str::<Named>(text).ok());
+    match named {
+        Some(Named { name }) if !name.is_empty() => Ok(name),
+        Some(_) | None => refused(
+            field,
+            "a key profile: TOML with a name, at most 65536 bytes",
+        ),
+    }
+}
+
+fn paddings(event: &v1::KekVersionActivated) -> Result<Vec<Padding>, EntryError> {
+    let field = "paddings";
+    let mut paddings = Vec::new();
+    for number in &event.paddings {
+        let padding = match v1::Padding::try_from(*number) {
+            Ok(v1::Padding::OaepSha1) => Padding::OaepSha1,
+            Ok(v1::Padding::OaepSha256) => Padding::OaepSha256,
+            Ok(v1::Padding::Pkcs1V15) => Padding::Pkcs1V15,
+            Ok(v1::Padding::Unspecified) | Err(_) => {
+                return refused(field, "paddings this kekd knows");
+            }
+        };
+        if paddings.contains(&padding) {
+            return refused(field, "each padding once");
+        }
+        paddings.push(padding);
+    }
+    if paddings.is_empty() {
+        return refused(field, "at least one padding");
+    }
+    Ok(paddings)
+}
+
+fn release_forms(event: &v1::KekVersionActivated) -> Result<Vec<ReleaseForm>, EntryError> {
+    let field = "release_forms";
+    let mut forms = Vec::new();
+    for number in &event.release_forms {
+        let form = match v1::ReleaseForm::try_from(*number) {
+            Ok(v1::ReleaseForm::Clear) => ReleaseForm::Clear,
+            Ok(v1::ReleaseForm::Recipient) => ReleaseForm::Recipient,
+            Ok(v1::ReleaseForm::Unspecified) | Err(_) => {
+                return refused(field, "release forms this kekd knows");
+            }
+        };
+        if forms.contains(&form) {
+            return refused(field, "each release form once");
+        }
+        forms.push(form);
+    }
+    if forms.is_empty() {
+        return refused(field, "at least one release form");
+    }
+    Ok(forms)
+}
+
+const fn refused<T>(field: &'static str, rule: &'static str) -> Result<T, EntryError> {
+    Err(EntryError::FieldRefused { field, rule })
+}

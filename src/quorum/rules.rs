@@ -1,0 +1,177 @@
+//! The rules a genesis document must keep, one function each, named for what it makes sure of. The
+//! document's shape is `genesis`' concern; here it is only judged.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::str::FromStr as _;
+
+use x509_cert::name::Name;
+
+use super::genesis::{Genesis, GenesisError};
+use super::officer::OFFICERS_MAX;
+use crate::access::Role;
+use crate::types::KekName;
+
+/// How many may be asked to sign. One would let a single person act alone.
+const THRESHOLDS: RangeInclusive<usize> = 2..=31;
+/// Validity of a certificate in days: up to a hundred years.
+const VALID_DAYS: RangeInclusive<u32> = 1..=36_500;
+/// Most KEKs in one genesis document.
+const KEKS_MAX: usize = 256;
+/// Longest certificate subject, in bytes.
+const SUBJECT_LEN_MAX: usize = 256;
+
+/// Names are 1 to 63 printable characters, and nobody and nothing is named twice. Officers and
+/// clients share one name space, so that no name stands for two parties.
+pub(super) fn names_are_names<'a>(
+    genesis: &'a Genesis,
+    clients: impl Iterator<Item = &'a str>,
+) -> Result<(), GenesisError> {
+    printable("instance", genesis.instance())?;
+    let mut seen = BTreeSet::new();
+    let officers = genesis.officers().iter().map(|o| o.name.as_str());
+    for name in officers.chain(clients) {
+        printable("name of an officer or client", name)?;
+        if !seen.insert(name) {
+            return twice("the officer or client", name);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for kek in genesis.keks() {
+        if !seen.insert(&kek.name) {
+            return twice("the KEK", kek.name.as_str());
+        }
+        // A profile is looked up as a file: nothing but a plain name may get there.
+        if !is_plain_name(&kek.profile) {
+            let place = format!("kek {:?} profile", kek.name.as_str());
+            let rule = "1 to 63 of a-z, 0-9 and inner hyphens";
+            return refused(place, rule, &kek.profile);
+        }
+    }
+    let keks = genesis.keks().len();
+    if !(1..=KEKS_MAX).contains(&keks) {
+        return refused("kek".to_owned(), "1 to 256 KEKs", &keks.to_string());
+    }
+    Ok(())
+}
+
+/// There are enough officers to reach the threshold, and one person is never enough.
+pub(super) fn quorum_is_reachable_and_not_one_person(
+    genesis: &Genesis,
+) -> Result<(), GenesisError> {
+    let officers = genesis.officers().len();
+    if !(1..=OFFICERS_MAX).contains(&officers) {
+        let found = officers.to_string();
+        return refused("officer".to_owned(), "1 to 32 officers", &found);
+    }
+    let threshold = genesis.policy().threshold;
+    if !THRESHOLDS.contains(&threshold) || threshold > officers {
+        let rule = "2 to 31, and no more than there are officers";
+        let found = format!("{threshold} with {officers} officers");
+        return refused("policy threshold".to_owned(), rule, &found);
+    }
+    Ok(())
+}
+
+/// No key is held under two names: it would count twice.
+pub(super) fn officers_have_keys_of_their_own(genesis: &Genesis) -> Result<(), GenesisError> {
+    for (at, first) in genesis.officers().iter().enumerate() {
+        for second in genesis.officers().iter().skip(at.saturating_add(1)) {
+            if first.key.is_same_key(&second.key) {
+                return Err(GenesisError::KeyTwice {
+                    first: first.name.clone(),
+                    second: second.name.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Subjects and validities are such that certificates can be made of them.
+pub(super) fn certificates_can_be_issued(genesis: &Genesis) -> Result<(), GenesisError> {
+    let issuer = genesis.issuer();
+    certificate("issuer", &issuer.subject, issuer.valid_days)?;
+    for kek in genesis.keks() {
+        let place = format!("kek {:?} certificate", kek.name.as_str());
+        certificate(&place, &kek.certificate_subject, kek.certificate_valid_days)?;
+        // A leaf with its issuer's name would read as self-signed (RFC 5280 section 3.2).
+        if kek.certificate_subject == issuer.subject {
+            let rule = "a subject other than the issuer's";
+            return refused(place, rule, &kek.certificate_subject);
+        }
+    }
+    Ok(())
+}
+
+/// Grants are for KEKs of this document, and only an unwrap client holds any.
+pub(super) fn grants_are_for_known_keks(
+    genesis: &Genesis,
+    client: &str,
+    role: Role,
+    keks: &[String],
+) -> Result<(), GenesisError> {
+    for (at, kek) in keks.iter().enumerate() {
+        let known = genesis.keks().iter().any(|k| k.name.as_str() == kek);
+        let rule = if role != Role::UnwrapClient {
+            "no keks: its role does not unwrap"
+        } else if !known {
+            "a KEK of this document"
+        } else if keks.iter().take(at).any(|earlier| earlier == kek) {
+            "each KEK once"
+        } else {
+            continue;
+        };
+        return Err(GenesisError::GrantRefused {
+            client: client.to_owned(),
+            kek: kek.clone(),
+            rule,
+        });
+    }
+    Ok(())
+}
+
+fn printable(place: &str, name: &str) -> Result<(), GenesisError> {
+    let fits = (1..=63).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_graphic() || c == ' ')
+        && name.trim() == name;
+    if fits {
+        return Ok(());
+    }
+    let rule = "1 to 63 printable ASCII characters without outer spaces";
+    refused(place.to_owned(), rule, &format!("{name:?}"))
+}
+
+fn is_plain_name(name: &str) -> bool {
+    name.parse::<KekName>().is_ok()
+}
+
+fn certificate(place: &str, subject: &str, valid_days: u32) -> Result<(), GenesisError> {
+    let is_name = subject.len() <= SUBJECT_LEN_MAX
+        && !subject.chars().any(char::is_control)
+        && Name::from_str(subject).is_ok_and(|name| !name.is_empty());
+    if !is_name {
+        let rule = "a subject as in RFC 4514, for example CN=name,O=organisation";
+        return refused(place.to_owned(), rule, &format!("{subject:?}"));
+    }
+    if !VALID_DAYS.contains(&valid_days) {
+        let rule = "a validity of 1 to 36500 days";
+        return refused(place.to_owned(), rule, &valid_days.to_string());
+    }
+    Ok(())
+}
+
+fn refused(place: String, rule: &'static str, found: &str) -> Result<(), GenesisError> {
+    Err(GenesisError::ValueRefused {
+        place,
+        rule,
+        found: found.to_owned(),
+    })
+}
+
+fn twice(what: &'static str, name: &str) -> Result<(), GenesisError> {
+    Err(GenesisError::Twice {
+        what,
+        name: name.to_owned(),
+    })
+}

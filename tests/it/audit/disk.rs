@@ -1,0 +1,310 @@
+//! Broken disks: full, failing its syncs, or going with the whole process. Each case runs this test
+//! binary again, with one ignored test as its main function, in surroundings prepared for it.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::*;
+
+/// The test of this module that `command` is to run in a process of its own, on `dir`.
+fn with_child(mut command: Command, dir: &Path, test: &str) -> Command {
+    command
+        .args([
+            "--exact",
+            &format!("audit::disk::{test}"),
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("AUDIT_TEST_DIR", dir);
+    command
+}
+
+fn this_binary() -> Command {
+    Command::new(std::env::current_exe().unwrap())
+}
+
+/// The folder the parent prepared; `None` where somebody runs ignored tests by hand.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how a test process is told its folder"
+)]
+fn prepared_dir() -> Option<PathBuf> {
+    std::env::var_os("AUDIT_TEST_DIR").map(PathBuf::from)
+}
+
+#[expect(clippy::print_stdout, reason = "what the parent process reads")]
+fn tell(line: &str) {
+    println!("\n{line}");
+}
+
+fn require_success(command: &mut Command) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && text.contains("done"),
+        "{command:?}: {}\n{text}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Needs the right to make a user namespace (or root), for a file system of one MiB.
+#[test]
+fn a_full_disk_releases_nothing_and_recovers_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shell = Command::new("unshare");
+    shell
+        .args(["--map-root-user", "--mount", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=1m tmpfs \"$AUDIT_TEST_DIR\" && exec \"$0\" \"$@\"")
+        .arg(std::env::current_exe().unwrap());
+    require_success(&mut with_child(shell, dir.path(), "child_on_a_small_disk"));
+}
+
+#[tokio::test]
+#[ignore = "runs in a process of its own, started by another test"]
+async fn child_on_a_small_disk() {
+    let Some(dir) = prepared_dir() else { return };
+    Journal::create(&dir, &instance()).unwrap();
+    let journal = open(&dir).unwrap();
+    journal.record(draft("r-0")).await.unwrap();
+    let mut changed = journal.changed();
+    for round in 1..4 {
+        // Fill the disk to the last byte.
+        let filler = dir.join("filler");
+        let mut len = 1 << 20;
+        let mut file = fs::File::create(&filler).unwrap();
+        while len > 0 {
+            if std::io::Write::write_all(&mut file, &vec![0; len]).is_err() {
+                len /= 2;
+            }
+        }
+        drop(file);
+        // The write-ahead log may have room for a few more.
+        let mut acknowledged = journal.status().size;
+        let refused = loop {
+            let released = journal.record_and_release(draft("full"), Sealed::new(()));
+            match released.await {
+                Ok(released) => assert_eq!(released.record_index, acknowledged),
+                Err(refused) => break refused,
+            }
+            acknowledged += 1;
+        };
+        let not_written = matches!(
+            refused,
+            AuditError::Unavailable(Unavailable::NotWritten { .. })
+        );
+        assert!(not_written, "{refused:?}");
+        assert!(!journal.status().writable);
+        assert_eq!(journal.status().size, acknowledged);
+
+        fs::remove_file(filler).unwrap();
+        changed
+            .wait_for(|condition| matches!(condition, audit::Condition::Writable))
+            .await
+            .unwrap();
+        assert_eq!(
+            journal.record(draft("again")).await.unwrap(),
+            acknowledged,
+            "round {round}"
+        );
+    }
+    let size = journal.status().size;
+    journal.close().await.unwrap();
+    assert_eq!(u64::try_from(records(&dir).len()).unwrap(), size);
+    tell("done");
+}
+
+/// Needs a C compiler, as building kekd does.
+fn with_watched_disk(dir: &Path) -> Command {
+    let library = dir.join("disk.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/audit/disk.c");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
+        .args([library.as_os_str(), source.as_ref()])
+        .arg("-ldl")
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let mut command = this_binary();
+    command
+        .env("LD_PRELOAD", library)
+        .env("DISK_LOG", dir.join("log"))
+        .env("DISK_FAULT", dir.join("fault"));
+    command
+}
+
+#[test]
+fn the_sync_comes_before_the_release() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = with_watched_disk(dir.path());
+    require_success(&mut with_child(command, dir.path(), "child_that_releases"));
+}
+
+#[tokio::test]
+#[ignore = "runs in a process of its own, started by another test"]
+async fn child_that_releases() {
+    let Some(dir) = prepared_dir() else { return };
+    Journal::create(&dir, &instance()).unwrap();
+    let journal = open(&dir).unwrap();
+    // The first write begins a write-ahead log, with syncs of its own.
+    journal.record(draft("first")).await.unwrap();
+    for n in 0..100 {
+        fs::write(dir.join("log"), "").unwrap();
+        let released = journal.record_and_release(draft(&format!("r-{n}")), Sealed::new(()));
+        released.await.unwrap();
+        assert_eq!(fs::read_to_string(dir.join("log")).unwrap(), "sync\n");
+    }
+    tell("done");
+}
+
+#[test]
+fn a_failed_sync_is_fatal_and_never_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = with_watched_disk(dir.path());
+    require_success(&mut with_child(
+        command,
+        dir.path(),
+        "child_whose_sync_fails",
+    ));
+
+    // The next process: what was acknowledged is there, what was not may be.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let journal = open(dir.path()).unwrap();
+        let next = journal.record(draft("next")).await.unwrap();
+        assert!((10..=11).contains(&next), "{next}");
+        journal.close().await.unwrap();
+        assert_eq!(
+            records(dir.path()).len(),
+            usize::try_from(next).unwrap() + 1
+        );
+    });
+}
+
+#[tokio::test]
+#[ignore = "runs in a process of its own, started by another test"]
+async fn child_whose_sync_fails() {
+    let Some(dir) = prepared_dir() else { return };
+    Journal::create(&dir, &instance()).unwrap();
+    let journal = open(&dir).unwrap();
+    for n in 0..10 {
+        journal.record(draft(&format!("r-{n}"))).await.unwrap();
+    }
+    fs::write(dir.join("log"), "").unwrap();
+    fs::write(dir.join("fault"), "").unwrap();
+    let released = journal.record_and_release(draft("lost"), Sealed::new(()));
+    let refused = released.await.err().unwrap();
+    assert!(
+        matches!(refused, AuditError::OutcomeUnknown { .. }),
+        "{refused:?}"
+    );
+    assert!(refused.is_fatal());
+    assert!(journal.failed().await.is_fatal());
+
+    // The disk is well again, and this process does not find out.
+    fs::remove_file(dir.join("fault")).unwrap();
+    assert!(journal.record(draft("later")).await.unwrap_err().is_fatal());
+    assert!(!journal.status().writable);
+    assert!(journal.close().await.unwrap_err().is_fatal());
+    assert_eq!(fs::read_to_string(dir.join("log")).unwrap(), "fail\n");
+    tell("done");
+}
+
+#[test]
+fn what_was_acknowledged_outlives_sigkill() {
+    for round in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = with_child(this_binary(), dir.path(), "child_to_be_killed")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut acknowledged: Vec<_> = lines
+            .map(Result::unwrap)
+            .filter_map(|line| line.strip_prefix("released ").map(str::to_owned))
+            .take(100 + 50 * round)
+            .collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut found: Vec<_> = {
+            drop(open(dir.path()).unwrap());
+            records(dir.path())
+        }
+        .into_iter()
+        .map(|record| record.request_id)
+        .collect();
+        acknowledged.sort_unstable();
+        found.sort_unstable();
+        let is_there = |id: &String| found.binary_search(id).is_ok();
+        assert!(acknowledged.iter().all(is_there), "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs in a process of its own, started by another test"]
+async fn child_to_be_killed() {
+    let Some(dir) = prepared_dir() else { return };
+    Journal::create(&dir, &instance()).unwrap();
+    let journal = open(&dir).unwrap();
+    let mut callers = JoinSet::new();
+    for caller in 0..16 {
+        let journal = journal.clone();
+        callers.spawn(async move {
+            for n in 0..100_000 {
+                let id = format!("{caller}-{n}");
+                let released = journal.record_and_release(draft(&id), Sealed::new(id.clone()));
+                tell(&format!("released {}", released.await.unwrap().value));
+            }
+        });
+    }
+    callers.join_all().await;
+}
+
+#[test]
+fn ten_thousand_records_leave_memory_flat() {
+    let dir = tempfile::tempdir().unwrap();
+    require_success(&mut with_child(
+        this_binary(),
+        dir.path(),
+        "child_that_writes_much",
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs in a process of its own, started by another test"]
+async fn child_that_writes_much() {
+    let Some(dir) = prepared_dir() else { return };
+    Journal::create(&dir, &instance()).unwrap();
+    let journal = open(&dir).unwrap();
+    let write = async |len: usize| {
+        let mut callers = JoinSet::new();
+        for _ in 0..64 {
+            let journal = journal.clone();
+            callers.spawn(async move {
+                for n in 0..len / 64 {
+                    journal.record(draft(&format!("r-{n}"))).await.unwrap();
+                }
+            });
+        }
+        callers.join_all().await;
+    };
+    write(6_400).await;
+    let before = resident_kib();
+    write(32_000).await;
+    let after = resident_kib();
+    assert!(after < before + 2048, "{before} KiB became {after} KiB");
+    assert_eq!(journal.status().size, 38_400);
+    let wal = fs::metadata(dir.join("audit.db-wal")).unwrap().len();
+    assert!(wal < 8 << 20, "the write-ahead log has {wal} bytes");
+    tell("done");
+}
+
+/// Resident memory of this process (proc(5), `VmRSS` of `/proc/self/status`).
+fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.unwrap().split_whitespace().nth(1);
+    kib.unwrap().parse().unwrap()
+}

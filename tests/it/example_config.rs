@@ -1,0 +1,59 @@
+//! The commented example, `systemd/kekd.toml`, against the configuration it explains.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
+use kekd::config::Config;
+use toml::{Table, Value};
+
+const EXAMPLE: &str = include_str!("../../systemd/kekd.toml");
+
+/// Fields whose value in the example is a sample and not the default.
+const SAMPLES: [&str; 4] = [
+    "node",
+    "hsm.sessions",
+    "hsm.profiles_dir",
+    "tcp.client_crl_file",
+];
+
+/// The example with every `#name = value` line taken as said.
+fn uncommented() -> String {
+    let said = |line: &&str| !line.starts_with("# ") && *line != "#";
+    let lines = EXAMPLE.lines().filter(said);
+    lines
+        .map(|line| line.strip_prefix('#').unwrap_or(line).to_owned() + "\n")
+        .collect()
+}
+
+/// All settings with their values, named `section.field`.
+fn settings(table: &Table) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    for (name, value) in table {
+        if let Value::Table(section) = value {
+            let fields = settings(section).into_iter();
+            found.extend(fields.map(|(field, value)| (format!("{name}.{field}"), value)));
+        } else {
+            found.push((name.clone(), value.clone()));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
+}
+
+#[test]
+fn the_example_names_every_setting_and_no_other() {
+    let written: Table = toml::from_str(&uncommented()).unwrap();
+    let config: Config = toml::from_str(&uncommented()).unwrap();
+    let read_back = Table::try_from(&config).unwrap();
+    assert_eq!(settings(&written), settings(&read_back));
+}
+
+#[test]
+fn a_commented_setting_shows_its_default() {
+    let config: Config = toml::from_str(EXAMPLE).unwrap();
+    let defaults = settings(&Table::try_from(&config).unwrap());
+    for (name, value) in settings(&toml::from_str(&uncommented()).unwrap()) {
+        if !SAMPLES.contains(&name.as_str()) {
+            assert!(defaults.contains(&(name.clone(), value)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The HSM as the daemon holds it: a real worker process with a real SoftHSM token behind it.
+
+mod harness;
+mod loss;
+mod opening;
+mod serving;

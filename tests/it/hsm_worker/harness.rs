@@ -1,0 +1,259 @@
+//! A worker process and the far end of its socket.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitStatus};
+
+use aws_lc_rs::rsa::{
+    OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, Pkcs1PublicEncryptingKey, PublicEncryptingKey,
+};
+use kekd::hsm::frame;
+use kekd::hsm::profile::{KeyKind, Profile};
+use kekd::proto::worker::{
+    Attack, AttackReport, AttributeMismatch, Failure, FailureKind, Generate, Generated, KeyRef,
+    KnownAnswer, Open, Opened, Padding, ReadBack, Request, Response, Unwrap, request::Op,
+    response::Result as Answer,
+};
+use kekd::types::Sha256;
+use prost::Message;
+
+use crate::softhsm::{MODULE, SoftHsm};
+
+/// A running `kekd hsm-worker`.
+pub struct Worker {
+    child: Child,
+    socket: UnixStream,
+    next_id: u64,
+    early: HashMap<u64, Answer>,
+}
+
+/// A key that was generated.
+pub struct Key {
+    pub key_ref: KeyRef,
+    pub label: String,
+    pub profile: Vec<u8>,
+    /// Empty for a secret key.
+    pub spki: Vec<u8>,
+}
+
+impl Worker {
+    /// Starts a worker that sees this token's module configuration, and opens nothing.
+    pub fn start(token: &SoftHsm) -> Self {
+        let (socket, theirs) = UnixStream::pair().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_kekd"))
+            .arg("hsm-worker")
+            .env("SOFTHSM2_CONF", token.conf())
+            .stdin(OwnedFd::from(theirs))
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            socket,
+            next_id: 0,
+            early: HashMap::new(),
+        }
+    }
+
+    /// Starts a worker and opens the token with two sessions.
+    pub fn open(token: &SoftHsm) -> Self {
+        let mut worker = Self::start(token);
+        worker.try_open(&open_request(token)).unwrap();
+        worker
+    }
+
+    /// Asks to open.
+    pub fn try_open(&mut self, open: &Open) -> Result<Opened, Failure> {
+        match self.call(Op::Open(open.clone())) {
+            Ok(Answer::Opened(opened)) => Ok(opened),
+            Err(failure) => Err(failure),
+            Ok(other) => panic!("{other:?}"),
+        }
+    }
+
+    /// Sends a request; its answer is fetched by `receive`.
+    pub fn send(&mut self, op: Op) -> u64 {
+        self.next_id += 1;
+        let request = Request {
+            id: self.next_id,
+            op: Some(op),
+        };
+        let frame = frame::encode(&request).unwrap();
+        self.socket.write_all(&frame).unwrap();
+        self.next_id
+    }
+
+    /// The answer to one request, whatever order they come in.
+    pub fn receive(&mut self, id: u64) -> Result<Answer, Failure> {
+        let answer = loop {
+            if let Some(answer) = self.early.remove(&id) {
+                break answer;
+            }
+            let body = frame::read(&self.socket).unwrap().unwrap();
+            let response = Response::decode(&body[..]).unwrap();
+            self.early.insert(response.id, response.result.unwrap());
+        };
+        match answer {
+            Answer::Failure(failure) => Err(failure),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    pub fn call(&mut self, op: Op) -> Result<Answer, Failure> {
+        let id = self.send(op);
+        self.receive(id)
+    }
+
+    /// Closes the socket and waits for the worker to end.
+    pub fn close(mut self) -> ExitStatus {
+        self.socket.shutdown(std::net::Shutdown::Both).unwrap();
+        self.child.wait().unwrap()
+    }
+
+    /// The worker's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Generates a key to a built-in profile; `number` makes its `CKA_ID`.
+    pub fn generate(&mut self, profile: &str, number: u8) -> Key {
+        let profile = Profile::builtin(profile).unwrap().as_bytes().to_vec();
+        self.generate_to(profile, number).unwrap()
+    }
+
+    /// Asks to generate a key.
+    pub fn generate_to(&mut self, profile: Vec<u8>, number: u8) -> Result<Key, Failure> {
+        let label = format!("key {number}");
+        let request = Generate {
+            object_id: vec![number; 16],
+            label: label.clone(),
+            profile: profile.clone(),
+        };
+        let spki = match self.call(Op::Generate(request))? {
+            Answer::Generated(Generated { spki }) => spki,
+            other => panic!("{other:?}"),
+        };
+        let parsed = Profile::parse(&profile).unwrap();
+        assert_eq!(spki.is_empty(), parsed.kind() == KeyKind::GenericSecret);
+        let spki_sha256 = match spki.is_empty() {
+            true => Vec::new(),
+            false => Sha256::of(&spki).as_bytes().to_vec(),
+        };
+        Ok(Key {
+            key_ref: KeyRef {
+                object_id: vec![number; 16],
+                spki_sha256,
+            },
+            label,
+            profile,
+            spki,
+        })
+    }
+
+    /// Sets the known-answer test on this key.
+    pub fn set_known_answer(&mut self, key: &Key, by_unwrap: bool) -> bool {
+        let request = KnownAnswer {
+            key: Some(key.key_ref.clone()),
+            padding: Padding::OaepSha1.into(),
+            wrapped: oaep_sha1(&key.spki, &[7; 32]),
+            sha256: Sha256::of(&[7; 32]).as_bytes().to_vec(),
+            by_unwrap,
+        };
+        match self.call(Op::KnownAnswer(request)).unwrap() {
+            Answer::KnownAnswered(answer) => answer.passed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Unwraps; the DEK or the failure.
+    pub fn unwrap(&mut self, request: Unwrap) -> Result<Vec<u8>, Failure> {
+        match self.call(Op::Unwrap(request))? {
+            Answer::Unwrapped(unwrapped) => Ok(unwrapped.dek.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads a key back.
+    pub fn read_back(&mut self, key: &Key) -> Vec<AttributeMismatch> {
+        let request = ReadBack {
+            key: Some(key.key_ref.clone()),
+            label: key.label.clone(),
+            profile: key.profile.clone(),
+        };
+        match self.call(Op::ReadBack(request)).unwrap() {
+            Answer::ReadBackReport(report) => report.mismatches,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Attacks a key.
+    pub fn attack(&mut self, key: &Key) -> AttackReport {
+        let request = Attack {
+            key: Some(key.key_ref.clone()),
+            profile: key.profile.clone(),
+        };
+        match self.call(Op::Attack(request)).unwrap() {
+            Answer::AttackReport(report) => report,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // A test that failed half-way must not leave a process behind.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// What opens this token with two sessions.
+pub fn open_request(token: &SoftHsm) -> Open {
+    Open {
+        module: MODULE.to_owned(),
+        token_label: token.label.clone(),
+        token_serial: token.serial.clone(),
+        pin_file: token.pin_file().display().to_string(),
+        pin_mark_file: token.pin_mark_file().display().to_string(),
+        sessions: 2,
+    }
+}
+
+/// An unwrap request without a rejection key.
+pub fn unwrap_request(key: &Key, padding: Padding, wrapped_dek: Vec<u8>) -> Unwrap {
+    Unwrap {
+        key: Some(key.key_ref.clone()),
+        padding: padding.into(),
+        wrapped_dek,
+        implicit_rejection_key: None,
+    }
+}
+
+/// The kind of a failure.
+pub fn kind(failure: &Failure) -> FailureKind {
+    failure.kind()
+}
+
+/// RSA-OAEP with SHA-1, made outside the token.
+pub fn oaep_sha1(spki: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let key = PublicEncryptingKey::from_der(spki).unwrap();
+    let mut wrapped = vec![0; key.key_size_bytes()];
+    OaepPublicEncryptingKey::new(key)
+        .unwrap()
+        .encrypt(&OAEP_SHA1_MGF1SHA1, plaintext, &mut wrapped, None)
+        .unwrap();
+    wrapped
+}
+
+/// RSAES-PKCS1-v1_5, made outside the token.
+pub fn pkcs1(spki: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let key = PublicEncryptingKey::from_der(spki).unwrap();
+    let mut wrapped = vec![0; key.key_size_bytes()];
+    Pkcs1PublicEncryptingKey::new(key)
+        .unwrap()
+        .encrypt(plaintext, &mut wrapped)
+        .unwrap();
+    wrapped
+}
