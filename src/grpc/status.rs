@@ -125,18 +125,13 @@ impl From<&TypeError> for Refused {
 
 impl From<&AccessError> for Refused {
     fn from(error: &AccessError) -> Self {
-        let denied = |reason, text| Self::new(Code::PermissionDenied, reason, text);
-        match error {
-            AccessError::CallerUnknown(_) => denied(
-                "CALLER_UNKNOWN",
-                "the ledger names no client with your identity",
-            ),
-            AccessError::RoleNotAllowed(_) => {
-                denied("ROLE_NOT_ALLOWED", "your role does not allow this call")
-            }
-            AccessError::NotGranted(_) => denied("NOT_GRANTED", "you hold no grant for this KEK"),
-            AccessError::NamedTwice(_) => Self::internal(),
-        }
+        let text = match error {
+            AccessError::CallerUnknown(_) => "the ledger names no client with your identity",
+            AccessError::RoleNotAllowed(_) => "your role does not allow this call",
+            AccessError::NotGranted(_) => "you hold no grant for this KEK",
+            AccessError::NamedTwice(_) => return Self::internal(),
+        };
+        Self::new(Code::PermissionDenied, error.reason(), text)
     }
 }
 
@@ -165,6 +160,11 @@ impl From<&UnwrapError> for Refused {
                 Code::InvalidArgument,
                 reason,
                 "the wrapped DEK does not unwrap under this key",
+            ),
+            UnwrapError::RecipientNotPossible => Self::new(
+                Code::InvalidArgument,
+                reason,
+                "the token cannot wrap a DEK to this recipient with this padding",
             ),
             UnwrapError::Busy { retry_after } => later(
                 Code::ResourceExhausted,

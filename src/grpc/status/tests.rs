@@ -22,7 +22,7 @@ fn the_answers_to_an_unwrap_are_frozen() {
     let me = || Identity::Uri("spiffe://t/me".to_owned());
     let id = KeypairId::from_random([1; 16]);
     let second = Duration::from_secs(1);
-    let cases: [(UnwrapError, &str); 18] = [
+    let cases: [(UnwrapError, &str); 19] = [
         (
             TypeError {
                 what: "a padding",
@@ -96,6 +96,11 @@ fn the_answers_to_an_unwrap_are_frozen() {
         (
             UnwrapError::Undecryptable,
             "InvalidArgument UNDECRYPTABLE: the wrapped DEK does not unwrap under this key",
+        ),
+        (
+            UnwrapError::RecipientNotPossible,
+            "InvalidArgument PADDING_NOT_ALLOWED: the token cannot wrap a DEK to this recipient \
+             with this padding",
         ),
         (
             UnwrapError::Busy {
