@@ -235,6 +235,23 @@ async fn the_first_lost_link_is_the_reason_for_all() {
 }
 
 #[tokio::test]
+async fn a_login_refused_in_the_middle_of_a_call_ends_the_link_and_says_so() {
+    let (link, _pumps, theirs) = link(1);
+    let Sent::Waiting(_call) = link.send(read_data(), "ReadData", None, LIMIT) else {
+        unreachable!("the link has not ended");
+    };
+    let refused = proto::Failure {
+        kind: proto::FailureKind::PinRefused.into(),
+        ..proto::Failure::default()
+    };
+    answer(&theirs, Answered::Failure(refused.clone())).await;
+    let loss = link.ended().await;
+    assert_eq!(loss, Loss::LoginRefused(refused));
+    let error = HsmError::of_early_loss(loss, &config());
+    assert!(error.ends_logins(), "{error}");
+}
+
+#[tokio::test]
 async fn what_is_no_answer_ends_the_link() {
     let foreign = frame::encode(&proto::Response {
         id: 99,

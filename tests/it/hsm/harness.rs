@@ -1,7 +1,8 @@
 //! A token with one KEK, an [`Hsm`] on it, and the journal that opens what the HSM sealed.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kekd::audit::{Draft, Journal, Outcome, Sealed};
@@ -66,15 +67,55 @@ impl Rig {
         }
     }
 
+    /// The same, through the module that fails by script (`tests/modules/README.md`).
+    pub fn faulty_config(&self) -> HsmConfig {
+        let module = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("target/modules/debug/libkekd_test_fault.so");
+        assert!(
+            module.exists(),
+            "{} is not there: run `make modules` first",
+            module.display()
+        );
+        HsmConfig {
+            module,
+            call_timeout_ms: 1_000,
+            ..self.config()
+        }
+    }
+
+    /// From now on the faulty module fails like this.
+    pub fn script(&self, rules: &str) {
+        let new = self.token.path().join("faults.new");
+        fs::write(&new, rules).unwrap();
+        fs::rename(new, self.token.path().join("faults")).unwrap();
+    }
+
+    /// How often the faulty module was asked to log in, by all workers together.
+    pub fn logins(&self) -> usize {
+        let counts = fs::read_to_string(self.token.path().join("counts")).unwrap();
+        let login = |line: &&str| line.starts_with("C_Login ");
+        counts.lines().filter(login).count()
+    }
+
     /// An HSM that may not be open yet.
     pub fn start(&self, config: HsmConfig) -> Hsm {
         // Each test has a token of its own and all share this process, so the environment is set
         // by env(1), which becomes the worker: the process id is the worker's.
-        let mut conf = OsString::from("SOFTHSM2_CONF=");
-        conf.push(self.token.conf());
+        let set = |name: &str, file: PathBuf| {
+            let mut assignment = OsString::from(name);
+            assignment.push("=");
+            assignment.push(file);
+            assignment
+        };
         let command = WorkerCommand {
             program: PathBuf::from("/usr/bin/env"),
-            args: vec![conf, env!("CARGO_BIN_EXE_kekd").into(), "hsm-worker".into()],
+            args: vec![
+                set("SOFTHSM2_CONF", self.token.conf()),
+                set("KEKD_FAULT_SCRIPT", self.token.path().join("faults")),
+                set("KEKD_FAULT_COUNTS", self.token.path().join("counts")),
+                env!("CARGO_BIN_EXE_kekd").into(),
+                "hsm-worker".into(),
+            ],
         };
         Hsm::start(config, command, self.token.pin_mark_file())
     }
