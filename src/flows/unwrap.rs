@@ -179,16 +179,14 @@ impl UnwrapError {
 
 impl From<AuditError> for UnwrapError {
     fn from(error: AuditError) -> Self {
-        match error {
-            AuditError::Busy { .. } => Self::Busy {
+        if matches!(error, AuditError::Busy { .. }) {
+            return Self::Busy {
                 retry_after: RETRY_AFTER_OUTAGE,
-            },
-            other => {
-                error!(error = %other, "no audit record, so nothing is released");
-                Self::AuditUnavailable {
-                    retry_after: RETRY_AFTER_OUTAGE,
-                }
-            }
+            };
+        }
+        error!(%error, "no audit record, so nothing is released");
+        Self::AuditUnavailable {
+            retry_after: RETRY_AFTER_OUTAGE,
         }
     }
 }
@@ -411,22 +409,28 @@ fn check_recipient(to: &Recipient) -> Result<(), TypeError> {
 
 /// What a failure of the HSM means to a caller. What it means to the operator is in the log.
 fn from_hsm(error: HsmError) -> UnwrapError {
-    match error {
-        HsmError::Undecryptable => UnwrapError::Undecryptable,
-        HsmError::Busy { retry_after } => UnwrapError::Busy { retry_after },
-        HsmError::DeadlineExceeded => UnwrapError::DeadlineExceeded,
-        HsmError::Unsupported { .. } => {
-            warn!(%error, "the token cannot wrap to this recipient");
-            UnwrapError::RecipientNotPossible
-        }
-        other if other.next() == Next::TryAgain => {
-            warn!(error = %other, "the HSM is not available");
+    if let HsmError::Busy { retry_after } = error {
+        return UnwrapError::Busy { retry_after };
+    }
+    if matches!(error, HsmError::Undecryptable) {
+        return UnwrapError::Undecryptable;
+    }
+    if matches!(error, HsmError::DeadlineExceeded) {
+        return UnwrapError::DeadlineExceeded;
+    }
+    if matches!(error, HsmError::Unsupported { .. }) {
+        warn!(%error, "the token cannot wrap to this recipient");
+        return UnwrapError::RecipientNotPossible;
+    }
+    match error.next() {
+        Next::TryAgain => {
+            warn!(%error, "the HSM is not available");
             UnwrapError::HsmUnavailable {
                 retry_after: RETRY_AFTER_OUTAGE,
             }
         }
-        other => {
-            error!(error = %other, "the HSM does not serve a key of the ledger");
+        Next::CallerFault | Next::Fatal => {
+            error!(%error, "the HSM does not serve a key of the ledger");
             UnwrapError::Internal
         }
     }

@@ -1,6 +1,6 @@
-//! One worker process from birth to death: it opens the token, proves itself, and is killed or leaves
-//! when asked. When that happens is the supervisor's to say. Invariant: nobody else has the link
-//! before the token is open and the known-answer test has passed on this very worker.
+//! One worker process from birth to death: it opens the token, proves itself, and is killed or
+//! leaves when asked. When that happens is the supervisor's to say. Invariant: nobody else has the
+//! link before the token is open and the known-answer test has passed on this very worker.
 
 use std::process::ExitStatus;
 use std::sync::Arc;

@@ -5,13 +5,13 @@
 //! * `call.rs`, `line.rs`: one call from start to end; the queue before the sessions
 //! * `supervisor.rs`, `life.rs`, `watchdog.rs`, `process.rs`: one worker at a time, kept serving
 //! * `link.rs`, `frame.rs`: the talk with a worker
-//! * `job.rs`, `report.rs`, `status.rs`, `error.rs`, `loss.rs`, `shared.rs`: the
-//!   vocabulary
+//! * `job.rs`, `report.rs`, `status.rs`, `error.rs`, `loss.rs`: the vocabulary
+//! * `shared.rs`: what supervisor and callers both know
 //! * `profile.rs`: key profiles
 //! * `worker/`: the worker process itself; nothing above imports it, for it is another process
 //!
-//! PKCS#11 is named in `worker/` only. No wait is without a limit, and no state of the HSM, hung or gone,
-//! makes [`Hsm::status`] wait.
+//! PKCS#11 is named in `worker/` only. No wait is without a limit, and no state of the HSM, hung or
+//! gone, makes [`Hsm::status`] wait.
 
 mod call;
 mod ceremony;

@@ -10,13 +10,25 @@
     reason = "a test that cannot go on has failed, and says where"
 )]
 
+mod architecture;
 mod audit;
+mod auth;
+mod caged;
 mod certificate;
 mod client;
 mod command_line;
 mod example_config;
+mod faults;
+mod harness;
 mod hsm;
 mod hsm_worker;
+mod kekctl;
+mod leaks;
+mod limits;
+mod recording;
 mod recording_cms;
+mod recovery;
+mod refusals;
 mod rig;
 mod softhsm;
+mod unwrap;

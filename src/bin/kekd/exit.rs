@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use kekd::flows::init::InitError;
 use kekd::flows::open::OpenError;
 use kekd::hsm::HsmError;
+use kekd::ledger::LedgerError;
 use kekd::serve::ServeError;
 use kekd::types::Next;
 
@@ -16,11 +17,16 @@ pub enum Exit {
     Stopped = 0,
     /// Wrong arguments.
     Usage = 64,
+    /// Token, ledger and audit log do not agree, or a file of the state is missing or damaged: a
+    /// person must look before another start.
+    Refused = 65,
     /// The token is not available at start; another start may do.
     TokenUnavailable = 69,
-    /// Fatal while running, or token, ledger and audit log do not agree.
+    /// Fatal while running; a start reads everything anew.
     Fatal = 70,
-    /// The configuration, a file or address it names, or the PIN is wrong.
+    /// The token refused the PIN, or no login was tried, so that the token does not lock.
+    Pin = 77,
+    /// The configuration, or a file or address it names, is wrong.
     Configuration = 78,
 }
 
@@ -69,10 +75,17 @@ pub fn in_full(error: &dyn Error) -> String {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
-        let exit = if let OpenError::Hsm(hsm) = &error {
-            hsm_exit(hsm)
-        } else {
-            Exit::Fatal
+        let exit = match &error {
+            OpenError::Hsm(hsm) => hsm_exit(hsm),
+            OpenError::Ledger(LedgerError::Locked { .. }) => Exit::Fatal,
+            OpenError::Ledger(_)
+            | OpenError::Audit(_)
+            | OpenError::Inspect(_)
+            | OpenError::KeyMissing { .. }
+            | OpenError::Lookalike { .. }
+            | OpenError::OtherKey { .. }
+            | OpenError::Incapable { .. }
+            | OpenError::Profile { .. } => Exit::Refused,
         };
         Self::new(exit, error)
     }
@@ -87,7 +100,7 @@ impl From<InitError> for Failure {
             | InitError::Audit(_)
             | InitError::Make(_)
             | InitError::TokenInUse { .. }
-            | InitError::Incapable { .. } => Exit::Fatal,
+            | InitError::Incapable { .. } => Exit::Refused,
         };
         Self::new(exit, error)
     }
@@ -109,7 +122,7 @@ fn hsm_exit(error: &HsmError) -> Exit {
         HsmError::PinRefused { .. } | HsmError::PinWithheld { .. } | HsmError::PinUnreadable { .. }
     );
     match error.next() {
-        Next::Fatal if of_pin => Exit::Configuration,
+        Next::Fatal if of_pin => Exit::Pin,
         Next::TryAgain => Exit::TokenUnavailable,
         Next::Fatal | Next::CallerFault => Exit::Fatal,
     }

@@ -24,9 +24,9 @@ use exit::{Exit, Failure, in_full};
     name = "kekd",
     version,
     after_help = "Examples:\n  kekd check-config --config /etc/kekd/kekd.toml\n  kekd serve --config \
-                  /etc/kekd/kekd.toml\n\nExit codes: 0 stopped as asked, 64 wrong usage, 69 the token \
-                  is not available at start, 70 fatal or refused to start, 78 wrong configuration \
-                  (files, addresses, PIN)."
+                  /etc/kekd/kekd.toml\n\nExit codes: 0 stopped as asked, 64 wrong usage, 65 token, \
+                  ledger or audit log refused, 69 the token is not available at start, 70 fatal, 77 \
+                  the PIN was refused, 78 wrong configuration."
 )]
 struct Arguments {
     #[command(subcommand)]

@@ -126,7 +126,12 @@ pub(super) const fn saw_ciphertext(call: Function) -> bool {
 pub(super) const fn saw_parameters(call: Function) -> bool {
     matches!(
         call,
-        Function::DecryptInit | Function::SignInit | Function::WrapKey | Function::CreateObject
+        Function::DecryptInit
+            | Function::EncryptInit
+            | Function::SignInit
+            | Function::GenerateKey
+            | Function::WrapKey
+            | Function::CreateObject
     )
 }
 

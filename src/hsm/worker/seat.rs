@@ -150,6 +150,8 @@ impl Seat {
             Err(JobError::KeyMissing { class, object_id }) => {
                 self.token.ensure_login()?;
                 if self.token.generation() == generation {
+                    // A token that went away shows no objects either.
+                    self.token.check_present()?;
                     return Err(JobError::KeyMissing { class, object_id });
                 }
                 find(self.session()?)
@@ -182,5 +184,105 @@ impl Seat {
         };
         self.handles.insert(object_id, known);
         known
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+    use crate::hsm::profile::Profile;
+    use crate::hsm::worker::{generate, sign};
+    use crate::proto::worker::{Generate, Open, SignDigest};
+
+    /// A module is initialised once per process and finds its configuration in the environment, so
+    /// the test itself, below, runs in a process of its own.
+    #[test]
+    fn a_login_that_is_gone_is_made_good_once_for_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("tokens")).unwrap();
+        let conf = format!("directories.tokendir = {}\n", path("tokens").display());
+        fs::write(path("softhsm2.conf"), conf).unwrap();
+        fs::write(path("pin"), "73924186").unwrap();
+        fs::set_permissions(path("pin"), fs::Permissions::from_mode(0o400)).unwrap();
+        let run = |program: &Path, arguments: &[&str]| {
+            let output = Command::new(program)
+                .args(arguments)
+                .env("SOFTHSM2_CONF", path("softhsm2.conf"))
+                .current_dir(folder.path())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{said}");
+            said
+        };
+        let util = Path::new("softhsm2-util");
+        let pins = ["--pin", "73924186", "--so-pin", "55554444"];
+        run(
+            util,
+            &[&["--init-token", "--free", "--label", "relogin"], &pins[..]].concat(),
+        );
+        let slots = run(util, &["--show-slots"]);
+        let (_, rest) = slots.split_once("Serial number:").unwrap();
+        fs::write(path("serial"), rest.lines().next().unwrap().trim()).unwrap();
+        let test = concat!(module_path!(), "::in_a_process_of_its_own");
+        let (_, test) = test.split_once("::").unwrap();
+        let said = run(
+            &std::env::current_exe().unwrap(),
+            &["--exact", test, "--ignored"],
+        );
+        assert!(said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "run by the test above, in the folder of a token"]
+    fn in_a_process_of_its_own() {
+        let open = Open {
+            module: "/usr/lib/softhsm/libsofthsm2.so".to_owned(),
+            token_label: "relogin".to_owned(),
+            token_serial: fs::read_to_string("serial").unwrap(),
+            pin_file: "pin".to_owned(),
+            pin_mark_file: "pin-refused".to_owned(),
+            sessions: 2,
+        };
+        let token = Arc::new(Token::open(&open).unwrap().0);
+        let mut seats = [0, 1, 2].map(|_| Seat::new(Arc::clone(&token)).unwrap());
+        let [first, ..] = &mut seats;
+        let request = Generate {
+            object_id: vec![1; 16],
+            label: "key".to_owned(),
+            profile: Profile::builtin("log-signing").unwrap().into(),
+        };
+        let spki = generate::generate(first, &request).unwrap().spki;
+        let request = SignDigest {
+            key: Some(KeyRef {
+                object_id: vec![1; 16],
+                spki_sha256: Sha256::of(&spki).as_bytes().to_vec(),
+            }),
+            digest: vec![7; 32],
+        };
+        let [first, second, third] = &mut seats;
+        for seat in [&mut *first, &mut *second] {
+            sign::digest(seat, &request).unwrap();
+        }
+        assert_eq!(token.generation(), 0);
+        first.session().unwrap().logout().unwrap();
+        // The third never saw the key: without a login its search finds nothing and says no more.
+        for seat in [third, first, second] {
+            sign::digest(seat, &request).unwrap();
+        }
+        assert_eq!(token.generation(), 1);
+        // With the PIN file gone a login cannot be made good, and nothing pretends otherwise.
+        let [first, ..] = &mut seats;
+        first.session().unwrap().logout().unwrap();
+        fs::remove_file("pin").unwrap();
+        let error = sign::digest(first, &request).unwrap_err();
+        assert!(matches!(error, JobError::Login(_)), "{error}");
     }
 }

@@ -101,6 +101,21 @@ impl Token {
         Ok(self.pin_files.log_in(&keeper, &token)?)
     }
 
+    /// Whether the token itself still answers; its sessions may say so long after it went.
+    pub(super) fn check_present(&self) -> Result<(), JobError> {
+        match self
+            .module
+            .get_token_info(self.slot)
+            .map_err(JobError::from)
+        {
+            Ok(_) => Ok(()),
+            Err(error) => Err(JobError::LinkLost {
+                why: format!("the token cannot be read any more: {error}"),
+                return_value: error.return_value(),
+            }),
+        }
+    }
+
     /// Object handles learnt before this are not to be used any more.
     pub(super) fn forget_handles(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);

@@ -111,8 +111,8 @@ impl Rig {
             program: PathBuf::from("/usr/bin/env"),
             args: vec![
                 set("SOFTHSM2_CONF", self.token.conf()),
-                set("KEKD_FAULT_SCRIPT", self.token.path().join("faults")),
-                set("KEKD_FAULT_COUNTS", self.token.path().join("counts")),
+                set("PKCS11_FAULT_SCRIPT", self.token.path().join("faults")),
+                set("PKCS11_FAULT_COUNTS", self.token.path().join("counts")),
                 env!("CARGO_BIN_EXE_kekd").into(),
                 "hsm-worker".into(),
             ],

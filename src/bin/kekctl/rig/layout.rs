@@ -141,6 +141,10 @@ impl Layout {
         self.dir.join("pin")
     }
 
+    pub fn so_pin(&self) -> PathBuf {
+        self.dir.join("so-pin")
+    }
+
     pub fn certificate(&self, name: &str) -> PathBuf {
         self.dir.join("pki").join(format!("{name}.crt"))
     }

@@ -55,7 +55,9 @@ pub fn create(layout: &Layout, module: &Path) -> anyhow::Result<String> {
     let mut init = util(layout, module);
     init.args(["--init-token", "--free", "--label", LABEL]);
     // A PIN in an argument can be seen by other users of this host; it guards a toy.
-    tool::run(init.args(["--pin", &pin, "--so-pin", &random_hex()?]), b"")?;
+    let so_pin = random_hex()?;
+    layout.write(&layout.so_pin(), format!("{so_pin}\n").as_bytes())?;
+    tool::run(init.args(["--pin", &pin, "--so-pin", &so_pin]), b"")?;
     let slots = tool::run(util(layout, module).arg("--show-slots"), b"")?;
     serial(&slots).ok_or_else(|| {
         let text = format!("softhsm2-util shows no token {LABEL:?}:\n{slots}");

@@ -1,0 +1,352 @@
+//! A token that hangs, crashes, errs and lies: the module `fault` forwards to SoftHSM and does to us
+//! what its script says. Cases are numbered as in the list of fault tests of the design.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kekd::client::ClientError;
+use kekd::proto::v1::Outcome;
+use kekd::types::Padding;
+
+use crate::harness::{Kek, Rig, dek, reason};
+
+/// A rig whose module is the fault module, and the files that steer it.
+struct Faulty {
+    rig: Rig,
+}
+
+impl Faulty {
+    fn stopped() -> Self {
+        let mut rig = Rig::stopped();
+        let module = module("kekd_test_fault");
+        rig.edit("kekd.toml", |text| {
+            let old = text
+                .lines()
+                .find(|line| line.starts_with("module"))
+                .unwrap()
+                .to_owned();
+            text.replace(&old, &format!("module = \"{}\"", module.display()))
+        });
+        let file = |name: &str| rig.dir.join(name).to_str().unwrap().to_owned();
+        rig.environment = vec![
+            ("PKCS11_FAULT_SCRIPT".to_owned(), file("faults")),
+            ("PKCS11_FAULT_COUNTS".to_owned(), file("counts")),
+        ];
+        Self { rig }
+    }
+
+    fn serving() -> Self {
+        let faulty = Self::stopped();
+        faulty.rig.start();
+        faulty
+    }
+
+    /// From now on the token does this.
+    fn script(&self, rules: &str) {
+        let path = self.rig.dir.join("faults");
+        fs::write(path.with_extension("new"), format!("{rules}\n")).unwrap();
+        fs::rename(path.with_extension("new"), path).unwrap();
+    }
+
+    /// How often the module was called for `function` so far.
+    fn count(&self, function: &str) -> usize {
+        let counts = fs::read_to_string(self.rig.dir.join("counts")).unwrap_or_default();
+        counts
+            .lines()
+            .filter(|line| line.split(' ').next() == Some(function))
+            .count()
+    }
+
+    async fn restarts(&self) -> u64 {
+        let operator = self.rig.client("operator").await;
+        operator
+            .status()
+            .await
+            .unwrap()
+            .token
+            .unwrap()
+            .worker_restarts
+    }
+}
+
+/// A test module, built by `make modules`.
+pub fn module(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("target/modules/debug/lib{name}.so"));
+    assert!(
+        path.exists(),
+        "{} is missing: run `make modules`",
+        path.display()
+    );
+    path
+}
+
+/// Cases 1 and 3: one error of the token, and the answer is right all the same.
+#[tokio::test]
+async fn one_error_of_the_token_is_not_the_callers() {
+    let faulty = Faulty::serving();
+    let client = faulty.rig.client("lkm-1").await;
+    let kek = Kek::of(&client, "recordings").await;
+    for code in [
+        "CKR_DEVICE_ERROR",
+        "CKR_GENERAL_ERROR",
+        "CKR_FUNCTION_FAILED",
+        "CKR_SESSION_HANDLE_INVALID",
+        "CKR_KEY_HANDLE_INVALID",
+        "CKR_USER_NOT_LOGGED_IN",
+    ] {
+        let restarts = faulty.restarts().await;
+        faulty.script(&format!("C_Decrypt 1 {code}"));
+        let answer = client.unwrap(kek.call(Padding::OaepSha1, &[1; 32])).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{code}: {error}"));
+        assert_eq!(dek(&answer.release), [1; 32], "{code}");
+        assert_eq!(
+            faulty.restarts().await,
+            restarts,
+            "{code} tore the link down"
+        );
+    }
+}
+
+/// Case 2: a client cannot make the daemon reconnect, and others do not notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_bad_ciphertexts_is_not_an_outage() {
+    let faulty = Faulty::serving();
+    let client = faulty.rig.client("lkm-1").await;
+    let kek = Kek::of(&client, "recordings").await;
+    let logins = faulty.count("C_Login");
+    let good = {
+        let (client, call) = (
+            faulty.rig.local().await,
+            kek.call(Padding::OaepSha1, &[8; 32]),
+        );
+        tokio::spawn(async move {
+            for _ in 0..300 {
+                assert_eq!(
+                    dek(&client.unwrap(call.clone()).await.unwrap().release),
+                    [8; 32]
+                );
+            }
+        })
+    };
+    let mut answers = std::collections::HashSet::new();
+    for number in 0..1_000_usize {
+        let mut wrapped = vec![0x55; 384];
+        wrapped[383 - number % 300] ^= u8::try_from(1 + number % 200).unwrap();
+        wrapped[0] = 0;
+        let error = client
+            .unwrap(kek.call_with(Padding::OaepSha1, wrapped))
+            .await
+            .err()
+            .unwrap();
+        answers.insert(format!("{error:?}"));
+    }
+    good.await.unwrap();
+    assert_eq!(
+        answers.len(),
+        1,
+        "bad ciphertexts can be told apart: {answers:?}"
+    );
+    assert_eq!(faulty.restarts().await, 0, "the worker was replaced");
+    assert_eq!(faulty.count("C_Login"), logins, "somebody logged in again");
+    assert_eq!(faulty.rig.records_with(Outcome::Undecryptable).len(), 1_000);
+}
+
+/// Case 5: the HSM hangs in one call; status and health answer, and the service comes back.
+#[tokio::test]
+async fn a_hung_call_ends_and_the_next_is_good() {
+    let faulty = Faulty::serving();
+    let client = faulty.rig.client("lkm-1").await;
+    let kek = Kek::of(&client, "recordings").await;
+    faulty.script("C_Decrypt 1 hang");
+    let hurried = faulty
+        .rig
+        .client_with("lkm-1", Duration::from_millis(700))
+        .await;
+    let error = hurried
+        .unwrap(kek.call(Padding::OaepSha1, &[1; 32]))
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(error, ClientError::Refused(_)), "{error}");
+    let status = faulty.rig.client("operator").await.status().await.unwrap();
+    assert!(!status.version.is_empty());
+    let answer = client
+        .unwrap(kek.call(Padding::OaepSha1, &[2; 32]))
+        .await
+        .unwrap();
+    assert_eq!(dek(&answer.release), [2; 32]);
+}
+
+/// The HSM hangs in every call: callers get their answer, status and health do not wait.
+#[tokio::test]
+async fn a_hung_hsm_blocks_neither_status_nor_health() {
+    let faulty = Faulty::serving();
+    let client = faulty.rig.client("lkm-1").await;
+    let kek = Kek::of(&client, "recordings").await;
+    faulty.script("C_Decrypt * hang");
+    let stuck = tokio::spawn({
+        let (client, call) = (client.clone(), kek.call(Padding::OaepSha1, &[1; 32]));
+        async move { client.unwrap(call).await.err().unwrap() }
+    });
+    let operator = faulty.rig.client("operator").await;
+    for _ in 0..20 {
+        operator.status().await.unwrap();
+        health(&faulty.rig).await;
+    }
+    let error = stuck.await.unwrap();
+    assert!(
+        ["HSM_UNAVAILABLE", "DEADLINE_EXCEEDED"].contains(&reason(&error)),
+        "{error}"
+    );
+    faulty.script("");
+    let mut back = false;
+    for _ in 0..200 {
+        back = client
+            .unwrap(kek.call(Padding::OaepSha1, &[3; 32]))
+            .await
+            .is_ok();
+        if back {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(back, "the service did not come back by itself");
+}
+
+async fn health(rig: &Rig) -> i32 {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+    let mut client = HealthClient::new(rig.channel().await);
+    client
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .status
+}
+
+/// Case 7: the module takes its process along.
+#[tokio::test]
+async fn a_module_that_crashes_takes_only_its_worker_along() {
+    let faulty = Faulty::serving();
+    let client = faulty.rig.client("lkm-1").await;
+    let kek = Kek::of(&client, "recordings").await;
+    for (number, end) in ["segv", "abort", "exit"].into_iter().enumerate() {
+        faulty.script(&format!("C_Decrypt 1 {end}"));
+        let answer = client
+            .unwrap(kek.call(Padding::OaepSha1, &[4; 32]))
+            .await
+            .unwrap();
+        assert_eq!(dek(&answer.release), [4; 32], "{end}");
+        assert_eq!(faulty.restarts().await, number as u64 + 1);
+    }
+    assert_eq!(faulty.rig.records_with(Outcome::Released).len(), 3);
+}
+
+/// Case 8: a module that dies at each start is tried again with back-off, and the node says so.
+#[tokio::test]
+async fn a_module_that_dies_at_each_start_makes_no_busy_loop() {
+    let faulty = Faulty::serving();
+    let client = faulty.rig.client("lkm-1").await;
+    let kek = Kek::of(&client, "recordings").await;
+    faulty.script("C_Initialize * segv\nC_Decrypt 1 segv");
+    let error = client
+        .unwrap(kek.call(Padding::OaepSha1, &[1; 32]))
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        ["HSM_UNAVAILABLE", "DEADLINE_EXCEEDED"].contains(&reason(&error)),
+        "{error}"
+    );
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let status = faulty.rig.client("operator").await.status().await.unwrap();
+    assert!(!status.ready);
+    assert!(!status.problems.is_empty());
+    let restarts = faulty.restarts().await;
+    assert!(restarts < 20, "{restarts} restarts in about two seconds");
+    faulty.script("");
+    let mut back = false;
+    for _ in 0..400 {
+        back = client
+            .unwrap(kek.call(Padding::OaepSha1, &[3; 32]))
+            .await
+            .is_ok();
+        if back {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(back, "the service did not come back by itself");
+}
+
+/// Case 9: a wrong PIN costs one try, however often the daemon is started.
+#[test]
+fn a_wrong_pin_costs_one_try() {
+    let faulty = Faulty::stopped();
+    fs::write(faulty.rig.dir.join("pin"), "0000000\n").unwrap();
+    for _ in 0..4 {
+        faulty.rig.start_refused();
+    }
+    assert_eq!(faulty.count("C_Login"), 1);
+}
+
+/// Case 15: a token whose attributes lie, or which lets a key out, is refused at start.
+#[test]
+fn a_token_that_does_not_keep_its_promises_is_refused() {
+    let cases = [
+        (
+            "C_GetAttributeValue * lie-attribute CKA_EXTRACTABLE 01",
+            "CKA_EXTRACTABLE",
+        ),
+        (
+            "C_GetAttributeValue * lie-attribute CKA_SENSITIVE 00",
+            "CKA_SENSITIVE",
+        ),
+        (
+            "C_GetAttributeValue * lie-attribute CKA_NEVER_EXTRACTABLE 00",
+            "CKA_NEVER_EXTRACTABLE",
+        ),
+        (
+            "C_GetAttributeValue * lie-attribute CKA_LOCAL 00",
+            "CKA_LOCAL",
+        ),
+        ("C_WrapKey * ok 24", "wrap"),
+    ];
+    for (rule, said) in cases {
+        let faulty = Faulty::stopped();
+        faulty.script(rule);
+        let log = faulty.rig.start_refused();
+        assert!(
+            log.contains(said),
+            "{rule}: the refusal does not say {said:?}:\n{log}"
+        );
+    }
+}
+
+/// Case 53, first half: what is refused before the HSM does not reach it.
+#[tokio::test]
+async fn a_refused_call_does_not_reach_the_hsm() {
+    let faulty = Faulty::serving();
+    let client = faulty.rig.client("lkm-1").await;
+    let kek = Kek::of(&client, "recordings").await;
+    let calls = |faulty: &Faulty| faulty.count("C_DecryptInit") + faulty.count("C_UnwrapKey");
+    let before = calls(&faulty);
+    let other = faulty.rig.client("lkm-2").await;
+    for _ in 0..10 {
+        let error = other
+            .unwrap(kek.call(Padding::OaepSha1, &[1; 32]))
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(reason(&error), "NOT_GRANTED");
+        let short = kek.call_with(Padding::OaepSha1, vec![1; 100]);
+        assert_eq!(
+            reason(&client.unwrap(short).await.err().unwrap()),
+            "INVALID_REQUEST"
+        );
+    }
+    assert_eq!(calls(&faulty), before);
+}
