@@ -81,6 +81,7 @@ pub(super) fn version(
     event: &v1::KekVersionActivated,
     created_at: UnixMs,
 ) -> Result<Version, EntryError> {
+    let modulus_bits = rsa_modulus_bits("spki", &event.spki)?;
     let certificate = certificate_of("certificate", &event.certificate, &event.spki)?;
     Ok(Version {
         kek: event
@@ -94,7 +95,7 @@ pub(super) fn version(
         keypair_id: id("keypair_id", &event.keypair_id)?,
         state: VersionState::Active,
         spki_sha256: Sha256::of(&event.spki),
-        modulus_bits: rsa_modulus_bits("spki", &event.spki)?,
+        modulus_bits,
         spki: event.spki.clone(),
         paddings: paddings(event)?,
         release_forms: release_forms(event)?,
