@@ -9,27 +9,45 @@ use std::sync::Arc;
 
 use crate::types::{KekName, TypeError};
 
+/// What a user namespace shows for every user it has no mapping for (`user_namespaces(7)`), and the
+/// user id of "nobody". Many people could stand behind it, so it names no one.
+const UID_UNMAPPED: u32 = 65534;
+
 /// An identity as the transport proved it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Identity {
     /// The one URI in the subject alternative name of a verified client certificate (RFC 5280
     /// section 4.2.1.6), compared byte for byte.
     Uri(String),
-    /// The user id of a Unix socket's peer, as the kernel attests it (`SO_PEERCRED`).
+    /// The user id of a Unix socket's peer, as the kernel attests it (`SO_PEERCRED`); made by
+    /// [`Identity::of_uid`].
     Uid(u32),
+}
+
+impl Identity {
+    /// The identity of a user: anyone but 65534.
+    pub const fn of_uid(uid: u32) -> Result<Self, TypeError> {
+        if uid == UID_UNMAPPED {
+            return Err(TypeError {
+                what: "a user id",
+                rule: "another than 65534, which stands for every user without a mapping",
+            });
+        }
+        Ok(Self::Uid(uid))
+    }
 }
 
 impl FromStr for Identity {
     type Err = TypeError;
 
-    /// `uid:N`, or an absolute URI of at most 256 printable ASCII characters.
+    /// `uid:N` with N other than 65534, or an absolute URI of at most 256 printable ASCII characters.
     fn from_str(text: &str) -> Result<Self, TypeError> {
         let refused = TypeError {
             what: "an identity",
             rule: "uid:N or an absolute URI of at most 256 printable ASCII characters",
         };
         if let Some(uid) = text.strip_prefix("uid:") {
-            return uid.parse().map(Self::Uid).map_err(|_| refused);
+            return uid.parse().map_err(|_| refused).and_then(Self::of_uid);
         }
         let has_scheme = text
             .split_once(':')
@@ -305,5 +323,13 @@ mod tests {
         for bad in ["", "uid:", "uid:-1", "nocolon", "a b:c", "x:", ":x"] {
             assert!(bad.parse::<Identity>().is_err(), "{bad:?} was accepted");
         }
+    }
+
+    #[test]
+    fn the_user_of_everybody_without_a_mapping_is_nobody() {
+        let refused = "uid:65534".parse::<Identity>().unwrap_err().to_string();
+        assert!(refused.contains("another than 65534"), "{refused}");
+        assert!(Identity::of_uid(65534).is_err());
+        assert_eq!(Identity::of_uid(65533), Ok(Identity::Uid(65533)));
     }
 }

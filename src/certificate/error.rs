@@ -1,9 +1,10 @@
-//! Why a certificate is not made or a public key not written. All but one variant are the fault of
+//! Why a certificate is not made. All but one variant are the fault of
 //! what was handed in and come back the same on every try; `SignatureWrong` is the token's.
 
 use crate::clock::UnixMs;
+use crate::public_key::PublicKeyError;
 
-/// What is wrong with a certificate or a public key.
+/// What is wrong with a certificate.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CertificateError {
     /// The subject is not a name.
@@ -34,12 +35,12 @@ pub enum CertificateError {
     #[error("the serial number is zero; it must be 16 random bytes")]
     SerialZero,
     /// A public key is not of the kind that is needed.
-    #[error("{what} is not {expected}")]
+    #[error("{what} cannot stand in a certificate of this kind")]
     PublicKey {
         /// Whose key.
         what: &'static str,
-        /// The kind that is needed.
-        expected: &'static str,
+        /// What is wrong with it.
+        source: PublicKeyError,
     },
     /// The bytes are not a DER certificate.
     #[error("the bytes are not a DER certificate")]

@@ -5,13 +5,12 @@
 //! with a damaged key answered OK with a wrong signature in 6 of 154 trials.
 
 mod error;
-mod public_key;
+mod signer;
 mod template;
 
 use std::time::Duration;
 
-use aws_lc_rs::signature;
-use der::asn1::{AnyRef, BitStringRef, Ia5StringRef, PrintableStringRef, UintRef};
+use der::asn1::{AnyRef, BitStringRef, Ia5StringRef, PrintableStringRef};
 use der::{Decode as _, Encode as _, Sequence, Tag, Tagged as _};
 use x509_cert::Certificate;
 use x509_cert::builder::{Builder as _, CertificateBuilder};
@@ -21,24 +20,14 @@ use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use x509_cert::time::{Time, Validity};
 
 pub use error::CertificateError;
-pub use public_key::{jwk, pkcs1_der, spki_pem};
 
 use crate::clock::UnixMs;
+use crate::public_key::{P256PublicKey, PublicKeyError, RsaPublicKey};
 use crate::types::Sha256;
-use template::{Kind, Signer, Template};
+use signer::Signer;
+use template::{Kind, Template};
 
 const SECONDS_PER_DAY: u64 = 86_400;
-/// Bytes of a raw ECDSA P-256 signature, r || s as PKCS#11 v3.0 section 2.3.1 has it.
-const ECDSA_P256_LEN: usize = 64;
-
-/// How a certificate is signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SignatureAlgorithm {
-    /// ecdsa-with-SHA256 (RFC 5758 section 3.2) by a P-256 key.
-    EcdsaSha256,
-    /// sha256WithRSAEncryption (RFC 4055 section 5).
-    RsaSha256,
-}
 
 /// A certificate that lacks its signature.
 pub struct Unsigned {
@@ -46,93 +35,50 @@ pub struct Unsigned {
     signer: Signer,
 }
 
-/// Key, times and number of a certificate that is to be made.
-struct Body<'a> {
-    spki: &'a [u8],
-    not_before: UnixMs,
-    valid_days: u32,
-    serial: [u8; 16],
+/// What a certificate says of the key it is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Body<'a> {
+    /// A name as in RFC 4514, for example `CN=kekd issuing,O=Example`.
+    pub subject: &'a str,
+    /// DER `SubjectPublicKeyInfo`.
+    pub spki: &'a [u8],
+    /// The beginning, cut to seconds.
+    pub not_before: UnixMs,
+    /// The end, in days of 24 hours after the beginning.
+    pub valid_days: u32,
+    /// Random bytes that are not all zero.
+    pub serial: [u8; 16],
 }
 
 impl Unsigned {
-    /// The certificate of the issuing key, signed by itself: CA, no further CA below it, keyCertSign
-    /// and cRLSign. `subject` is a name as in RFC 4514 (`CN=kekd issuing,O=Example`), `spki` the DER
-    /// `SubjectPublicKeyInfo` of a P-256 key, `serial` random bytes that are not all zero.
-    /// Times are cut to seconds; the end is `valid_days` times 24 hours after `not_before`.
-    pub fn issuing(
-        subject: &str,
-        spki: &[u8],
-        not_before: UnixMs,
-        valid_days: u32,
-        serial: [u8; 16],
-    ) -> Result<Self, CertificateError> {
-        public_key::require_p256("the issuing key", spki)?;
-        let body = Body {
-            spki,
-            not_before,
-            valid_days,
-            serial,
-        };
-        let template = Template::self_signed(name(subject)?, Kind::Issuing);
-        let signer = Signer {
-            spki: spki.to_vec(),
-            algorithm: SignatureAlgorithm::EcdsaSha256,
-        };
-        Self::new(&body, template, signer, None)
+    /// The certificate of the issuing key (P-256), signed by itself: CA, no further CA below it,
+    /// keyCertSign and cRLSign.
+    pub fn issuing(body: &Body<'_>) -> Result<Self, CertificateError> {
+        let signer = P256PublicKey::from_spki(body.spki).map_err(of("the issuing key"))?;
+        let template = Template::self_signed(name(body.subject)?, Kind::Issuing);
+        Self::new(body, template, Signer::Issuing(signer), None)
     }
 
-    /// The certificate of a KEK version, issued by the key of `issuer` (DER certificate, CA, P-256):
-    /// not a CA, keyEncipherment alone. `spki` is that of an RSA key. It ends with the issuer's
-    /// certificate at the latest, because it would not verify after that.
-    pub fn kek(
-        subject: &str,
-        spki: &[u8],
-        issuer: &[u8],
-        not_before: UnixMs,
-        valid_days: u32,
-        serial: [u8; 16],
-    ) -> Result<Self, CertificateError> {
-        public_key::require_rsa(spki)?;
-        let issuer = parse(issuer)?;
-        let template = Template::issued(name(subject)?, &issuer)?;
+    /// The certificate of a KEK version (RSA), issued by the key of `issuer` (DER certificate, CA,
+    /// P-256): not a CA, keyEncipherment alone. It ends with the issuer's certificate at the latest,
+    /// because it would not verify after that.
+    pub fn kek(body: &Body<'_>, issuer: &[u8]) -> Result<Self, CertificateError> {
+        RsaPublicKey::from_spki(body.spki).map_err(of("the KEK's key"))?;
+        let issuer = Certificate::from_der(issuer).map_err(CertificateError::NotACertificate)?;
+        let template = Template::issued(name(body.subject)?, &issuer)?;
         let issuer = issuer.tbs_certificate();
-        let signer = Signer {
-            spki: issuer.subject_public_key_info().to_der()?,
-            algorithm: SignatureAlgorithm::EcdsaSha256,
-        };
-        public_key::require_p256("the issuer's key", &signer.spki)?;
-        let body = Body {
-            spki,
-            not_before,
-            valid_days,
-            serial,
-        };
+        let issuer_spki = issuer.subject_public_key_info().to_der()?;
+        let signer = P256PublicKey::from_spki(&issuer_spki).map_err(of("the issuer's key"))?;
         let end_max = issuer.validity().not_after.to_unix_duration();
-        Self::new(&body, template, signer, Some(end_max))
+        Self::new(body, template, Signer::Issuing(signer), Some(end_max))
     }
 
     /// The certificate of a KEK version signed by the KEK itself, for systems that take no other:
-    /// not a CA, keyEncipherment alone. `spki` is that of an RSA key.
-    pub fn kek_self_signed(
-        subject: &str,
-        spki: &[u8],
-        not_before: UnixMs,
-        valid_days: u32,
-        serial: [u8; 16],
-    ) -> Result<Self, CertificateError> {
-        public_key::require_rsa(spki)?;
-        let body = Body {
-            spki,
-            not_before,
-            valid_days,
-            serial,
-        };
-        let template = Template::self_signed(name(subject)?, Kind::Kek);
-        let signer = Signer {
-            spki: spki.to_vec(),
-            algorithm: SignatureAlgorithm::RsaSha256,
-        };
-        Self::new(&body, template, signer, None)
+    /// not a CA, keyEncipherment alone.
+    pub fn kek_self_signed(body: &Body<'_>) -> Result<Self, CertificateError> {
+        let signer = RsaPublicKey::from_spki(body.spki).map_err(of("the KEK's key"))?;
+        let template = Template::self_signed(name(body.subject)?, Kind::Kek);
+        Self::new(body, template, Signer::Kek(signer), None)
     }
 
     fn new(
@@ -170,30 +116,14 @@ impl Unsigned {
     /// Errors: [`CertificateError::SignatureWrong`] is the token's fault; whether one more try is
     /// wise is the operator's question, and this certificate must not be recorded.
     pub fn assemble(&self, signature: &[u8]) -> Result<Vec<u8>, CertificateError> {
-        let signature = match self.signer.algorithm {
-            SignatureAlgorithm::EcdsaSha256 => ecdsa_der(signature)?,
-            SignatureAlgorithm::RsaSha256 => signature.to_vec(),
-        };
-        self.verify(&signature)?;
+        let signature = self.signer.verified(&self.tbs, signature)?;
         // The very bytes that were signed, not a second encoding of the same fields.
         let whole = Signed {
             tbs: AnyRef::from_der(&self.tbs)?,
-            algorithm: self.signer.algorithm.identifier(),
+            algorithm: self.signer.algorithm(),
             signature: BitStringRef::from_bytes(&signature)?,
         };
         Ok(whole.to_der()?)
-    }
-
-    fn verify(&self, signature: &[u8]) -> Result<(), CertificateError> {
-        let algorithm: &dyn signature::VerificationAlgorithm = match self.signer.algorithm {
-            SignatureAlgorithm::EcdsaSha256 => &signature::ECDSA_P256_SHA256_ASN1,
-            SignatureAlgorithm::RsaSha256 => &signature::RSA_PKCS1_2048_8192_SHA256,
-        };
-        let spki = SubjectPublicKeyInfoOwned::from_der(&self.signer.spki)?;
-        let key = spki.subject_public_key.raw_bytes();
-        signature::UnparsedPublicKey::new(algorithm, key)
-            .verify(&self.tbs, signature)
-            .map_err(|_| CertificateError::SignatureWrong)
     }
 }
 
@@ -205,26 +135,9 @@ struct Signed<'a> {
     signature: BitStringRef<'a>,
 }
 
-/// `Ecdsa-Sig-Value` (RFC 3279 section 2.2.3).
-#[derive(Sequence)]
-struct EcdsaSignature<'a> {
-    r: UintRef<'a>,
-    s: UintRef<'a>,
-}
-
-fn ecdsa_der(raw: &[u8]) -> Result<Vec<u8>, CertificateError> {
-    let wrong_length = CertificateError::SignatureLength {
-        expected: ECDSA_P256_LEN,
-        found: raw.len(),
-    };
-    let (r, s) = raw
-        .split_at_checked(ECDSA_P256_LEN / 2)
-        .ok_or(wrong_length.clone())?;
-    if raw.len() != ECDSA_P256_LEN {
-        return Err(wrong_length);
-    }
-    let (r, s) = (UintRef::new(r)?, UintRef::new(s)?);
-    Ok(EcdsaSignature { r, s }.to_der()?)
+/// For `map_err`: whose key it is.
+fn of(what: &'static str) -> impl FnOnce(PublicKeyError) -> CertificateError {
+    move |source| CertificateError::PublicKey { what, source }
 }
 
 fn name(text: &str) -> Result<Name, CertificateError> {
@@ -267,25 +180,4 @@ fn validity(body: &Body<'_>, end_max: Option<Duration>) -> Result<Validity, Cert
         (Ok(begin), Ok(end)) => Ok(Validity::new(begin, end)),
         (Err(_), _) | (_, Err(_)) => Err(out_of_range()),
     }
-}
-
-/// The end of a DER certificate's validity.
-pub fn not_after(certificate: &[u8]) -> Result<UnixMs, CertificateError> {
-    let end = parse(certificate)?
-        .tbs_certificate()
-        .validity()
-        .not_after
-        .to_unix_duration();
-    Ok(UnixMs(u64::try_from(end.as_millis()).unwrap_or(u64::MAX)))
-}
-
-/// The DER `SubjectPublicKeyInfo` in a DER certificate.
-pub fn certificate_spki(certificate: &[u8]) -> Result<Vec<u8>, CertificateError> {
-    let certificate = parse(certificate)?;
-    let spki = certificate.tbs_certificate().subject_public_key_info();
-    Ok(spki.to_der()?)
-}
-
-fn parse(certificate: &[u8]) -> Result<Certificate, CertificateError> {
-    Certificate::from_der(certificate).map_err(CertificateError::NotACertificate)
 }

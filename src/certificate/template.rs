@@ -1,7 +1,7 @@
-//! What the certificate builder is told: names and extensions of our two kinds of certificate, and
-//! who signs. Nothing is signed here. The invariant: a KEK's certificate never lets its key sign.
+//! What the certificate builder is told: names and extensions of our two kinds of certificate.
+//! Nothing is signed here. The invariant: a KEK's certificate never lets its key sign.
 
-use der::asn1::{Any, ObjectIdentifier, OctetString};
+use der::asn1::OctetString;
 use x509_cert::Certificate;
 use x509_cert::builder::Result as BuilderResult;
 use x509_cert::builder::profile::BuilderProfile;
@@ -11,33 +11,9 @@ use x509_cert::ext::pkix::{
 };
 use x509_cert::ext::{Extension, ToExtension as _};
 use x509_cert::name::Name;
-use x509_cert::spki::{
-    self, AlgorithmIdentifierOwned, Document, DynSignatureAlgorithmIdentifier, EncodePublicKey,
-    SubjectPublicKeyInfoRef,
-};
+use x509_cert::spki::SubjectPublicKeyInfoRef;
 
-use super::{CertificateError, SignatureAlgorithm};
-
-/// ecdsa-with-SHA256, RFC 5758 section 3.2; its parameters are absent.
-const ECDSA_WITH_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
-/// sha256WithRSAEncryption, RFC 4055 section 5; its parameters are NULL.
-const RSA_WITH_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
-
-impl SignatureAlgorithm {
-    /// `AlgorithmIdentifier` as it stands in the certificate.
-    pub(super) fn identifier(self) -> AlgorithmIdentifierOwned {
-        match self {
-            Self::EcdsaSha256 => AlgorithmIdentifierOwned {
-                oid: ECDSA_WITH_SHA256,
-                parameters: None,
-            },
-            Self::RsaSha256 => AlgorithmIdentifierOwned {
-                oid: RSA_WITH_SHA256,
-                parameters: Some(Any::null()),
-            },
-        }
-    }
-}
+use super::CertificateError;
 
 /// What the certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,36 +112,5 @@ impl BuilderProfile for Template {
             extensions.push((&authority).to_extension(subject, &extensions)?);
         }
         Ok(extensions)
-    }
-}
-
-/// Who signs, as far as the builder asks: a public key and an algorithm.
-pub(super) struct Signer {
-    /// DER `SubjectPublicKeyInfo`.
-    pub(super) spki: Vec<u8>,
-    pub(super) algorithm: SignatureAlgorithm,
-}
-
-/// The public half of a [`Signer`], DER `SubjectPublicKeyInfo`.
-#[derive(Clone)]
-pub(super) struct SignerKey(Vec<u8>);
-
-impl signature::Keypair for Signer {
-    type VerifyingKey = SignerKey;
-
-    fn verifying_key(&self) -> SignerKey {
-        SignerKey(self.spki.clone())
-    }
-}
-
-impl EncodePublicKey for SignerKey {
-    fn to_public_key_der(&self) -> spki::Result<Document> {
-        Ok(Document::try_from(self.0.as_slice())?)
-    }
-}
-
-impl DynSignatureAlgorithmIdentifier for Signer {
-    fn signature_algorithm_identifier(&self) -> spki::Result<AlgorithmIdentifierOwned> {
-        Ok(self.algorithm.identifier())
     }
 }

@@ -67,6 +67,9 @@ pub enum InspectError {
         #[source]
         source: PublicKeyError,
     },
+    /// The operating system gives no randomness.
+    #[error("the operating system gives no randomness")]
+    Randomness,
 }
 
 /// Reads every attribute back and compares it with the profile, then tries what it forbids.
@@ -118,7 +121,7 @@ pub(super) async fn self_test(
     };
 
     let mut value = Zeroizing::new([0; DEK_LEN]);
-    rand::fill(value.as_mut()).map_err(|_| unusable(PublicKeyError::Randomness))?;
+    rand::fill(value.as_mut()).map_err(|_| InspectError::Randomness)?;
     let public_key = RsaPublicKey::from_spki(spki).map_err(unusable)?;
     let test = KnownAnswer {
         key: key.clone(),

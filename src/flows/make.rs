@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::inspect::{InspectError, inspect, self_test};
 use super::label;
-use crate::certificate::{CertificateError, Unsigned};
+use crate::certificate::{Body, CertificateError, Unsigned};
 use crate::clock::UnixMs;
 use crate::hsm::profile::{CertificateKind, Profile, ProfileError};
 use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef};
@@ -145,13 +145,13 @@ impl Forge<'_> {
         };
         let issuer = self.authority.operation().genesis.issuer();
         let serial = *random_id()?.as_bytes();
-        let unsigned = Unsigned::issuing(
-            &issuer.subject,
-            &issuing.spki,
-            self.now,
-            issuer.valid_days,
+        let unsigned = Unsigned::issuing(&Body {
+            subject: &issuer.subject,
+            spki: &issuing.spki,
+            not_before: self.now,
+            valid_days: issuer.valid_days,
             serial,
-        )
+        })
         .map_err(failed)?;
         let signature = self
             .sign(&issuing.key, &unsigned.digest(), label::ISSUING)
@@ -272,15 +272,8 @@ impl Forge<'_> {
             label: label.to_owned(),
             source,
         };
-        let unsigned = Unsigned::kek(
-            &kek.certificate_subject,
-            spki,
-            issuing_certificate,
-            self.now,
-            kek.certificate_valid_days,
-            *random_id()?.as_bytes(),
-        )
-        .map_err(failed)?;
+        let body = self.body(kek, spki)?;
+        let unsigned = Unsigned::kek(&body, issuing_certificate).map_err(failed)?;
         let signature = self.sign(&issuing.key, &unsigned.digest(), label).await?;
         unsigned.assemble(&signature).map_err(failed)
     }
@@ -296,14 +289,7 @@ impl Forge<'_> {
             label: label.to_owned(),
             source,
         };
-        let unsigned = Unsigned::kek_self_signed(
-            &kek.certificate_subject,
-            spki,
-            self.now,
-            kek.certificate_valid_days,
-            *random_id()?.as_bytes(),
-        )
-        .map_err(failed)?;
+        let unsigned = Unsigned::kek_self_signed(&self.body(kek, spki)?).map_err(failed)?;
         let signature = self
             .hsm
             .self_sign(self.authority, key, unsigned.tbs())
@@ -313,6 +299,16 @@ impl Forge<'_> {
                 source,
             })?;
         unsigned.assemble(&signature).map_err(failed)
+    }
+
+    fn body<'a>(&self, kek: &'a GenesisKek, spki: &'a [u8]) -> Result<Body<'a>, MakeError> {
+        Ok(Body {
+            subject: &kek.certificate_subject,
+            spki,
+            not_before: self.now,
+            valid_days: kek.certificate_valid_days,
+            serial: *random_id()?.as_bytes(),
+        })
     }
 
     async fn sign(

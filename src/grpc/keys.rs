@@ -8,11 +8,11 @@ use tonic::{Request, Response, Status};
 use super::peer::Peer;
 use super::status::Refused;
 use super::{convert, extension};
-use crate::certificate;
 use crate::flows::Node;
 use crate::flows::keys::KeysError;
 use crate::proto::v1;
 use crate::proto::v1::keys_service_server::KeysService;
+use crate::public_key::{PublicKeyError, RsaPublicKey};
 use crate::types::{KekName, KeypairId, TypeError};
 
 /// The service.
@@ -70,14 +70,15 @@ impl KeysService for Keys {
         let format = v1::PublicKeyFormat::try_from(request.get_ref().format);
         let id: KeypairId = request.get_ref().keypair_id.parse().map_err(malformed)?;
         let (version, _) = self.node.version(&peer.identity, id).map_err(refused)?;
+        let unusable = |error: PublicKeyError| {
+            tracing::error!(%error, %id, "the ledger's public key cannot be written out");
+            Refused::internal()
+        };
+        let key = RsaPublicKey::from_spki(&version.spki).map_err(unusable)?;
         let public_key = match format {
-            Ok(v1::PublicKeyFormat::SpkiPem) => {
-                certificate::spki_pem(&version.spki).map(String::into_bytes)
-            }
-            Ok(v1::PublicKeyFormat::Pkcs1Der) => certificate::pkcs1_der(&version.spki),
-            Ok(v1::PublicKeyFormat::Jwk) => {
-                certificate::jwk(&version.spki, &id.to_string()).map(|jwk| jwk.to_string().into())
-            }
+            Ok(v1::PublicKeyFormat::SpkiPem) => key.spki_pem().map_err(unusable)?.into_bytes(),
+            Ok(v1::PublicKeyFormat::Pkcs1Der) => key.pkcs1_der().to_vec(),
+            Ok(v1::PublicKeyFormat::Jwk) => key.jwk(&id.to_string()).to_string().into_bytes(),
             Ok(v1::PublicKeyFormat::Unspecified) | Err(_) => {
                 return Err(malformed(TypeError {
                     what: "the format of a public key",
@@ -86,10 +87,6 @@ impl KeysService for Keys {
                 .into());
             }
         };
-        let public_key = public_key.map_err(|error| {
-            tracing::error!(%error, %id, "the ledger's public key cannot be written out");
-            Refused::internal()
-        })?;
         Ok(Response::new(v1::GetPublicKeyResponse { public_key }))
     }
 

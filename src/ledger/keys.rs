@@ -1,26 +1,21 @@
 //! What an entry says about keys, read strictly: ids, public keys and certificates must agree with
 //! each other before anything is built from them. Whether the token holds them is not seen here.
 
-use der::{Decode as _, Encode as _, Sequence, asn1::UintRef};
+use der::{Decode as _, Encode as _};
 use x509_cert::Certificate;
-use x509_cert::spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 
 use super::error::EntryError;
 use super::state::InstanceKey;
 use crate::clock::UnixMs;
 use crate::keyring::{Version, VersionState};
-use crate::merkle::LogKey;
 use crate::proto::v1;
-use crate::types::{KeypairId, Padding, ReleaseForm, SPKI_LEN_MAX, Sha256};
+use crate::public_key::{P256PublicKey, RsaPublicKey};
+use crate::types::{KeypairId, Padding, ReleaseForm, Sha256};
 
 /// Longest key profile, in bytes.
 const PROFILE_LEN_MAX: usize = 64 * 1024;
 /// Longest certificate, in bytes.
 const CERTIFICATE_LEN_MAX: usize = 16 * 1024;
-/// rsaEncryption (RFC 8017 appendix A.1).
-const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-/// Sizes of RSA moduli a wrapped DEK can have, in bits.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
 /// A P-256 key of the instance.
 pub(super) fn p256_key(
@@ -28,7 +23,7 @@ pub(super) fn p256_key(
     key: Option<&v1::InstanceKey>,
 ) -> Result<InstanceKey, EntryError> {
     let key = instance_key(field, key)?;
-    match LogKey::from_spki(&key.spki) {
+    match P256PublicKey::from_spki(&key.spki) {
         Ok(_) => Ok(key),
         Err(_) => refused(field, "the SubjectPublicKeyInfo of a P-256 key"),
     }
@@ -81,7 +76,10 @@ pub(super) fn version(
     event: &v1::KekVersionActivated,
     created_at: UnixMs,
 ) -> Result<Version, EntryError> {
-    let modulus_bits = rsa_modulus_bits("spki", &event.spki)?;
+    let Ok(key) = RsaPublicKey::from_spki(&event.spki) else {
+        let rule = "the SubjectPublicKeyInfo of a 2048 to 4096 bit RSA key";
+        return refused("spki", rule);
+    };
     let certificate = certificate_of("certificate", &event.certificate, &event.spki)?;
     Ok(Version {
         kek: event
@@ -95,7 +93,7 @@ pub(super) fn version(
         keypair_id: id("keypair_id", &event.keypair_id)?,
         state: VersionState::Active,
         spki_sha256: Sha256::of(&event.spki),
-        modulus_bits,
+        modulus_bits: key.modulus_bits(),
         spki: event.spki.clone(),
         paddings: paddings(event)?,
         release_forms: release_forms(event)?,
@@ -125,33 +123,6 @@ fn instance_key(
 
 fn id(field: &'static str, bytes: &[u8]) -> Result<KeypairId, EntryError> {
     KeypairId::try_from(bytes).map_err(|source| EntryError::NameRefused { field, source })
-}
-
-/// RFC 8017 appendix A.1.1.
-#[derive(Sequence)]
-struct RsaPublicKey<'a> {
-    modulus: UintRef<'a>,
-    _public_exponent: UintRef<'a>,
-}
-
-fn rsa_modulus_bits(field: &'static str, spki: &[u8]) -> Result<u32, EntryError> {
-    let bits = || {
-        let info = SubjectPublicKeyInfoRef::from_der(spki).ok()?;
-        let key = info.subject_public_key.as_bytes()?;
-        let key = RsaPublicKey::from_der(key).ok()?;
-        let modulus = key.modulus.as_bytes();
-        let unused = usize::try_from(modulus.first()?.leading_zeros()).ok()?;
-        let bits = modulus.len().checked_mul(8)?.checked_sub(unused)?;
-        let fits = info.algorithm.oid == RSA_ENCRYPTION && RSA_BITS.contains(&bits);
-        u32::try_from(bits).ok().filter(|_| fits)
-    };
-    match bits() {
-        Some(bits) if spki.len() <= SPKI_LEN_MAX => Ok(bits),
-        Some(_) | None => refused(
-            field,
-            "the SubjectPublicKeyInfo of a 2048 to 4096 bit RSA key",
-        ),
-    }
 }
 
 /// The `name` of a key profile. The rest of it is the HSM's to read.

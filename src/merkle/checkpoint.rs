@@ -3,15 +3,13 @@
 //! no software of ours. The key lives elsewhere: the text gives a digest, somebody signs it, and a
 //! note exists only after that signature was verified against the pinned public key.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{Head, MerkleError};
+use crate::public_key::P256PublicKey;
 use crate::types::Sha256;
 
-/// Bytes of a signature as PKCS#11 gives it: r and s, 32 bytes each, big-endian (`CKM_ECDSA`).
-pub const RAW_SIGNATURE_LEN: usize = 64;
 /// Longest signed note accepted, in bytes.
 pub const NOTE_LEN_MAX: usize = 16 * 1024;
 /// Most signatures accepted in one note; C2SP signed-note asks for at least 16.
@@ -19,49 +17,22 @@ const SIGNATURES_MAX: usize = 32;
 /// Longest origin accepted, in characters.
 const ORIGIN_LEN_MAX: usize = 128;
 
-/// DER of every P-256 `SubjectPublicKeyInfo` up to the point (RFC 5480 section 2.1.1): id-ecPublicKey,
-/// secp256r1, BIT STRING of 66 bytes without unused bits, an uncompressed point.
-const P256_SPKI_PREFIX: [u8; 27] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
-    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
-];
-const P256_SPKI_LEN: usize = P256_SPKI_PREFIX.len() + 64;
-
 /// The public half of a P-256 key that signs checkpoints, pinned by whoever holds this value.
 #[derive(Debug, Clone)]
-pub struct LogKey {
-    spki: Vec<u8>,
-    key: ParsedPublicKey,
-}
+pub struct LogKey(P256PublicKey);
 
 impl LogKey {
-    /// Takes a DER `SubjectPublicKeyInfo`, 91 bytes: P-256 with an uncompressed point that is on
-    /// the curve. There is one such encoding of each key.
+    /// Takes a DER `SubjectPublicKeyInfo`, 91 bytes.
     pub fn from_spki(spki: &[u8]) -> Result<Self, MerkleError> {
-        let refused = MerkleError::KeyNotP256 {
-            found_len: spki.len(),
-        };
-        if spki.len() != P256_SPKI_LEN || !spki.starts_with(&P256_SPKI_PREFIX) {
-            return Err(refused);
-        }
-        match ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, spki) {
-            Ok(key) => Ok(Self {
-                spki: spki.to_vec(),
-                key,
-            }),
-            Err(_) => Err(refused),
-        }
-    }
-
-    /// The DER `SubjectPublicKeyInfo`, 91 bytes.
-    pub fn spki(&self) -> &[u8] {
-        &self.spki
+        P256PublicKey::from_spki(spki)
+            .map(Self)
+            .map_err(MerkleError::Key)
     }
 
     /// The key id of ECDSA keys in C2SP signed-note: the first 4 bytes of SHA-256 over the SPKI.
     pub fn key_id(&self) -> [u8; 4] {
         let mut id = [0; 4];
-        for (to, from) in id.iter_mut().zip(Sha256::of(&self.spki).as_bytes()) {
+        for (to, from) in id.iter_mut().zip(Sha256::of(self.0.spki()).as_bytes()) {
             *to = *from;
         }
         id
@@ -114,8 +85,8 @@ impl Checkpoint {
     /// The signed note, once `raw` (r and s, 64 bytes) verifies under `key`. A token that answers
     /// "done" with a wrong signature is caught here.
     pub fn into_note(self, key: &LogKey, raw: &[u8]) -> Result<String, MerkleError> {
-        let signature = der_signature(raw).ok_or_else(|| self.signature_wrong(key))?;
-        self.verify(key, &signature)?;
+        let verified = key.0.verify_raw(self.text().as_bytes(), raw);
+        let signature = verified.map_err(|_| self.signature_wrong(key))?;
         let mut blob = key.key_id().to_vec();
         blob.extend_from_slice(&signature);
         let (text, origin) = (self.text(), &self.origin);
@@ -189,8 +160,8 @@ impl Checkpoint {
     }
 
     fn verify(&self, key: &LogKey, signature: &[u8]) -> Result<(), MerkleError> {
-        key.key
-            .verify_sig(self.text().as_bytes(), signature)
+        key.0
+            .verify(self.text().as_bytes(), signature)
             .map_err(|_| self.signature_wrong(key))
     }
 
@@ -214,38 +185,12 @@ fn signature_line(line: &str) -> Result<(&str, Vec<u8>), MerkleError> {
         })
 }
 
-/// r and s as `ECDSA-Sig-Value` (RFC 3279 section 2.2.3), or nothing where there are not 64 bytes.
-fn der_signature(raw: &[u8]) -> Option<Vec<u8>> {
-    if raw.len() != RAW_SIGNATURE_LEN {
-        return None;
-    }
-    let (r, s) = raw.split_at(RAW_SIGNATURE_LEN / 2);
-    let body = [der_integer(r)?, der_integer(s)?].concat();
-    let mut der = vec![0x30, u8::try_from(body.len()).ok()?];
-    der.extend_from_slice(&body);
-    Some(der)
-}
-
-/// A DER INTEGER: no superfluous zeros in front, one where the number would read as negative.
-fn der_integer(big_endian: &[u8]) -> Option<Vec<u8>> {
-    let first = big_endian.iter().position(|byte| *byte != 0)?;
-    let digits = big_endian.get(first..)?;
-    let sign: &[u8] = match digits.first() {
-        Some(0x80..) => &[0],
-        Some(_) | None => &[],
-    };
-    let len = u8::try_from(sign.len().saturating_add(digits.len())).ok()?;
-    Some([&[0x02, len], sign, digits].concat())
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 mod tests {
     use aws_lc_rs::encoding::AsDer as _;
     use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
-    };
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 
     use super::*;
     use crate::merkle::vectors;
@@ -356,24 +301,6 @@ mod tests {
             format!("{}{note}", "x\n".repeat(9000)),
         ] {
             assert!(Checkpoint::open(&bad, ORIGIN, &key).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn only_a_p256_key_in_its_one_form_is_a_log_key() {
-        let (pair, key) = new_key();
-        let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap();
-        let mut off_curve = key.spki().to_vec();
-        *off_curve.last_mut().unwrap() ^= 1;
-        let longer = [key.spki(), &[0]].concat();
-        for bad in [
-            vec![],
-            pair.public_key().as_ref().to_vec(),
-            p384.public_key().as_der().unwrap().as_ref().to_vec(),
-            off_curve,
-            longer,
-        ] {
-            assert!(LogKey::from_spki(&bad).is_err());
         }
     }
 

@@ -9,12 +9,13 @@ mod proof;
 
 use aws_lc_rs::digest;
 
-pub use checkpoint::{Checkpoint, LogKey, NOTE_LEN_MAX, RAW_SIGNATURE_LEN};
+pub use checkpoint::{Checkpoint, LogKey, NOTE_LEN_MAX};
 pub use frontier::Frontier;
 pub use proof::{
     consistency_proof, inclusion_proof, root_of, verify_consistency, verify_inclusion,
 };
 
+use crate::public_key::PublicKeyError;
 use crate::types::Sha256;
 
 /// What a tree is at one moment: how many leaves, and the root over them.
@@ -40,15 +41,9 @@ pub enum MerkleError {
     /// A proof that does not lead to the root.
     #[error("the proof does not lead to the expected root")]
     ProofWrong,
-    /// The key is not a P-256 public key in its one DER form.
-    #[error(
-        "expected a P-256 public key as DER SubjectPublicKeyInfo of 91 bytes with an uncompressed \
-         point on the curve; found {found_len} bytes that are something else"
-    )]
-    KeyNotP256 {
-        /// Length of what was found.
-        found_len: usize,
-    },
+    /// The key cannot be a log's.
+    #[error("the key of a log is not one")]
+    Key(#[source] PublicKeyError),
     /// An origin that a signed note cannot carry.
     #[error(
         "a checkpoint's origin must be 1 to 128 printable ASCII characters without space and plus"

@@ -3,21 +3,21 @@
 
 use std::path::Path;
 
-use aws_lc_rs::rsa::{OaepPublicEncryptingKey, PublicEncryptingKey};
 use cms::cert::IssuerAndSerialNumber;
 use der::{Decode as _, DecodePem as _, Encode as _};
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::{KeyUsage, SubjectKeyIdentifier};
 
-use super::oaep::RSA_ENCRYPTION;
+use super::cipher::name_of;
 use super::{Fault, RecordingError};
+use crate::public_key::{PublicKeyError, RsaPublicKey};
 
 /// A certificate over an RSA key of 2048 to 4096 bits that may wrap DEKs.
 pub struct RecipientCertificate {
     identifier: IssuerAndSerialNumber,
     issuer: Vec<u8>,
     subject_key_id: Option<Vec<u8>>,
-    key: OaepPublicEncryptingKey,
+    key: RsaPublicKey,
 }
 
 impl RecipientCertificate {
@@ -44,6 +44,8 @@ impl RecipientCertificate {
         let key_id = tbs
             .get_extension::<SubjectKeyIdentifier>()
             .map_err(invalid)?;
+        let spki = tbs.subject_public_key_info().to_der();
+        let spki = spki.map_err(Fault::structure("the certificate's public key"))?;
         let invalid = Fault::structure("the certificate");
         Ok(Self {
             issuer: tbs.issuer().to_der().map_err(invalid)?,
@@ -52,7 +54,7 @@ impl RecipientCertificate {
                 serial_number: tbs.serial_number().clone(),
             },
             subject_key_id: key_id.map(|(_, id)| id.0.as_bytes().to_vec()),
-            key: rsa_key(&certificate)?,
+            key: RsaPublicKey::from_spki(&spki).map_err(|error| not_taken(&error))?,
         })
     }
 
@@ -60,7 +62,7 @@ impl RecipientCertificate {
         &self.identifier
     }
 
-    pub(super) const fn key(&self) -> &OaepPublicEncryptingKey {
+    pub(super) const fn key(&self) -> &RsaPublicKey {
         &self.key
     }
 
@@ -91,22 +93,13 @@ fn first_pem(bytes: &[u8]) -> &[u8] {
     rest.get(..end).unwrap_or(rest)
 }
 
-fn rsa_key(certificate: &Certificate) -> Result<OaepPublicEncryptingKey, Fault> {
-    let spki = certificate.tbs_certificate().subject_public_key_info();
-    let refused = |found: String| Fault::CertificateKey { found };
-    if spki.algorithm.oid != RSA_ENCRYPTION {
-        return Err(refused(super::cipher::name_of(&spki.algorithm.oid)));
-    }
-    let der = spki
-        .to_der()
-        .map_err(Fault::structure("the certificate's public key"))?;
-    let key = PublicEncryptingKey::from_der(&der)
-        .map_err(|_| refused("RSA that AWS-LC does not take".to_owned()))?;
-    let bits = key.key_size_bits();
-    if !(2048..=4096).contains(&bits) {
-        return Err(refused(format!("RSA of {bits} bits")));
-    }
-    OaepPublicEncryptingKey::new(key).map_err(|_| Fault::Cryptography {
-        doing: "taking a key",
-    })
+fn not_taken(error: &PublicKeyError) -> Fault {
+    let found = if let PublicKeyError::NotRsa { found } = error {
+        name_of(found)
+    } else if let PublicKeyError::RsaSize { found_bits } = error {
+        format!("RSA of {found_bits} bits")
+    } else {
+        "RSA that is not sound".to_owned()
+    };
+    Fault::CertificateKey { found }
 }

@@ -9,9 +9,8 @@ use super::KeyTransportFault;
 use super::cipher::name_of;
 use crate::types::Padding;
 
-/// rsaEncryption: in a recipient, RSAES-PKCS1-v1_5; in a certificate, an RSA key of any use.
-pub(super) const RSA_ENCRYPTION: ObjectIdentifier =
-    ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// rsaEncryption: in a recipient, RSAES-PKCS1-v1_5.
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const RSAES_OAEP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.7");
 const MGF1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.8");
 const P_SPECIFIED: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.9");

@@ -6,7 +6,6 @@ use std::path::Path;
 use aes_gcm::aead::AeadInOut as _;
 use aes_gcm::{Aes256Gcm, KeyInit as _};
 use aws_lc_rs::rand;
-use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256};
 use cms::content_info::CmsVersion;
 use cms::enveloped_data::{KeyTransRecipientInfo, RecipientIdentifier};
 use der::Encode as _;
@@ -134,26 +133,18 @@ fn recipient_info(
     dek: &[u8; DEK_LEN],
 ) -> Result<Vec<u8>, Fault> {
     let invalid = || Fault::structure("the recipient to be written");
-    let oaep = match padding {
-        Padding::OaepSha1 => &OAEP_SHA1_MGF1SHA1,
-        Padding::OaepSha256 => &OAEP_SHA256_MGF1SHA256,
-        Padding::Pkcs1V15 => return Err(Fault::PaddingNotSealed),
-    };
     let key_enc_alg = algorithm_for(padding)
         .map_err(invalid())?
         .ok_or(Fault::PaddingNotSealed)?;
-    let key = certificate.key();
-    let mut wrapped = vec![0; key.ciphertext_size()];
-    let wrapped = key
-        .encrypt(oaep, dek, &mut wrapped, None)
-        .map_err(|_| Fault::Cryptography {
-            doing: "wrapping the DEK",
-        })?;
+    let wrapped = certificate.key().wrap(padding, dek);
+    let wrapped = wrapped.map_err(|_| Fault::Cryptography {
+        doing: "wrapping the DEK",
+    })?;
     KeyTransRecipientInfo {
         version: CmsVersion::V0,
         rid: RecipientIdentifier::IssuerAndSerialNumber(certificate.identifier().clone()),
         key_enc_alg,
-        enc_key: OctetString::new(&*wrapped).map_err(invalid())?,
+        enc_key: OctetString::new(wrapped.as_bytes()).map_err(invalid())?,
     }
     .to_der()
     .map_err(invalid())

@@ -117,7 +117,10 @@ impl Doors {
                 return self.network.refuse("unix", "IDENTITY_UNKNOWN");
             }
         };
-        let identity = Identity::Uid(uid);
+        let Ok(identity) = Identity::of_uid(uid) else {
+            let who = format!("uid:{uid}");
+            return self.network.refuse(&who, "IDENTITY_UNMAPPED");
+        };
         let slot = match self.slots.take(PeerKey::Uid(uid)) {
             Ok(slot) => slot,
             Err(full) => return self.network.refuse(&identity.to_string(), full.reason()),

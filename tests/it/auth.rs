@@ -3,11 +3,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use kekd::client::{Client, ClientError, Endpoint};
+use kekd::client::ClientError;
 use kekd::proto::v1::Outcome;
 use kekd::types::Padding;
 
-use crate::harness::{Kek, PATIENCE, Rig, must, reason};
+use crate::harness::{Kek, Rig, must, reason};
 
 /// Waits until the audit log holds a refused connection with this reason.
 async fn recorded(rig: &Rig, reason: &str) {
@@ -369,16 +369,41 @@ async fn server_serial(rig: &Rig) -> String {
 }
 
 #[tokio::test]
-async fn a_stranger_to_the_unix_socket_is_refused() {
-    let rig = Rig::stopped();
-    // The rig names its own user; an instance that names nobody lets nobody in.
-    rig.start();
-    let socket = rig.dir.join("run/kekd.sock");
-    let client = Client::connect(Endpoint::Unix(socket.clone()), PATIENCE)
-        .await
-        .unwrap();
-    client.status().await.unwrap();
+async fn the_unix_socket_is_not_for_everybody() {
     use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
-    assert_eq!(mode & 0o007, 0, "everybody may connect to the socket");
+    let rig = Rig::serving();
+    rig.local().await.status().await.unwrap();
+    let socket = std::fs::metadata(rig.dir.join("run/kekd.sock")).unwrap();
+    assert_eq!(socket.permissions().mode() & 0o007, 0);
+}
+
+/// Connects to the Unix socket as another user, which only root may become.
+#[tokio::test]
+async fn the_user_of_everybody_without_a_mapping_gets_no_connection() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not root: nobody is not tried at the Unix socket");
+        return;
+    }
+    let rig = Rig::serving();
+    let run = rig.dir.join("run");
+    for folder in [rig.dir.parent().unwrap(), &rig.dir, &run] {
+        set_mode(folder, 0o711);
+    }
+    set_mode(&run.join("kekd.sock"), 0o666);
+    let connect = move || {
+        // Of this thread alone, which ends here: setresuid(2) as the kernel has it.
+        let nobody = rustix::process::Uid::from_raw(65534);
+        rustix::thread::set_thread_res_uid(None, nobody, None).unwrap();
+        std::os::unix::net::UnixStream::connect(run.join("kekd.sock"))
+    };
+    let stream = std::thread::spawn(connect).join().unwrap().unwrap();
+    recorded(&rig, "IDENTITY_UNMAPPED").await;
+    let refused = rig.records_with(Outcome::ConnectionRefused);
+    assert_eq!(refused[0].caller, "uid:65534");
+    drop(stream);
+}
+
+fn set_mode(path: &std::path::Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }

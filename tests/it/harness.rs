@@ -1,4 +1,4 @@
-//! The one helper of the integration tests: a real rig, made once by `kekctl rig up` and copied for
+//! What the integration tests stand on: a real rig, made once by `kekctl rig up` and copied for
 //! each test, so that every test has a token, a ledger, a daemon and ports of its own.
 
 use std::fs;

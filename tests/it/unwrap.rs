@@ -102,7 +102,7 @@ async fn what_is_wrong_is_refused_before_the_hsm_and_recorded() {
     unknown.keypair_id = "6f9619ff-8b86-4011-b42d-00cf4fc964ff".parse().unwrap();
     let mut to_recipient = kek.call_with(Padding::OaepSha1, good.clone());
     to_recipient.recipient = Some(Recipient {
-        spki: kek.public_key.spki().unwrap(),
+        spki: kek.public_key.spki().to_vec(),
         padding: Padding::OaepSha1,
     });
     let cases = [

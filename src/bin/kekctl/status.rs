@@ -162,16 +162,19 @@ impl fmt::Display for Node {
         writeln!(f, "          can do {}", token.capabilities.join(", "))?;
         writeln!(
             f,
-            "worker    process {}, {} restarts, {} sessions busy, {} calls waiting",
+            "worker    process {}, {} restarts, {} sessions, {} calls waiting",
             token.worker_pid, token.worker_restarts, token.sessions, token.queue_len
         )?;
-        for (name, log) in [("ledger", &self.ledger), ("audit", &self.audit)] {
+        for (name, log, lines) in [
+            ("ledger", &self.ledger, "entries"),
+            ("audit", &self.audit, "records"),
+        ] {
             let state = if log.writable {
                 "writable"
             } else {
                 "NOT WRITABLE"
             };
-            writeln!(f, "{name:<9} {} entries, {state}", log.size)?;
+            writeln!(f, "{name:<9} {} {lines}, {state}", log.size)?;
         }
         writeln!(
             f,
@@ -214,5 +217,45 @@ mod tests {
             r#""hsm_call_timeout_ms":0}}"#
         );
         assert_eq!(serde_json::to_string(&node).ok().as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn the_text_has_a_line_for_each_part() {
+        let node = Node::from(v1::GetStatusResponse {
+            problems: vec!["a sentence".to_owned()],
+            instance_id: vec![0xab],
+            instance_name: "rig".to_owned(),
+            version: "1.0.0".to_owned(),
+            token: Some(v1::TokenStatus {
+                state: "ready".to_owned(),
+                label: "kekd".to_owned(),
+                serial: "42".to_owned(),
+                model: "M".to_owned(),
+                capabilities: vec!["oaep-sha1".to_owned(), "ecdsa-p256".to_owned()],
+                sessions: 4,
+                queue_len: 1,
+                worker_restarts: 2,
+                worker_pid: 3,
+            }),
+            ledger: Some(v1::LogStatus {
+                size: 5,
+                writable: true,
+                ..v1::LogStatus::default()
+            }),
+            ..v1::GetStatusResponse::default()
+        });
+        let expected = "\
+NOT READY
+  a sentence
+instance  rig (ab)
+version   1.0.0, started 1970-01-01T00:00:00Z
+token     ready: kekd, serial 42, M
+          can do oaep-sha1, ecdsa-p256
+worker    process 3, 2 restarts, 4 sessions, 1 calls waiting
+ledger    5 entries, writable
+audit     0 records, NOT WRITABLE
+unwraps   0 released, 0 refused
+callers   0 connections, 0 refused";
+        assert_eq!(node.to_string(), expected);
     }
 }

@@ -82,7 +82,9 @@ pub(super) fn spki(
         }
         Some(Attribute::KeyType(KeyType::EC)) => {
             let public = find_public(session, object_id)?;
-            public_key::ec_p256(session, public)?.ok_or_else(|| unreadable(object_id))
+            let key = public_key::ec_p256(session, public)?;
+            key.map(|key| key.spki().to_vec())
+                .ok_or_else(|| unreadable(object_id))
         }
         Some(_) | None => Err(unreadable(object_id)),
     }

@@ -2,11 +2,6 @@
 //! never with which hash, so keys are made in the session, used against what was encrypted outside,
 //! and destroyed. No token key is touched.
 
-use aws_lc_rs::rsa::{
-    OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, Pkcs1PublicEncryptingKey,
-    PublicEncryptingKey,
-};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::rsa::PkcsOaepSource;
 use cryptoki::object::{Attribute, ObjectHandle};
@@ -19,6 +14,7 @@ use super::seat::Seat;
 use super::temporary::Temporary;
 use super::{mechanism, public_key};
 use crate::proto::worker::Probed;
+use crate::public_key::{PublicKeyError, RsaPublicKey};
 use crate::types::{Padding, Sha256};
 
 /// What is encrypted and signed; as long as a DEK.
@@ -67,8 +63,9 @@ fn rsa(seat: &mut Seat, probed: &mut Probed) -> Result<(), JobError> {
         Ok(plaintext == MESSAGE)
     };
     for padding in [Padding::OaepSha1, Padding::OaepSha256] {
-        let plain = key.oaep(padding, None)?;
-        if !found(attempt(&mechanism::of(padding), &plain))? {
+        let plain = key.outside.wrap(padding, MESSAGE).map_err(unsound)?;
+        let plain = plain.as_bytes();
+        if !found(attempt(&mechanism::of(padding), plain))? {
             continue;
         }
         match padding {
@@ -76,14 +73,19 @@ fn rsa(seat: &mut Seat, probed: &mut Probed) -> Result<(), JobError> {
             Padding::OaepSha256 | Padding::Pkcs1V15 => probed.oaep_sha256 = true,
         }
         let labelled = mechanism::oaep(padding, PkcsOaepSource::data_specified(LABEL));
-        let under_label = key.oaep(padding, Some(LABEL))?;
+        let under_label = key.outside.wrap_labelled(padding, MESSAGE, LABEL);
+        let under_label = under_label.map_err(unsound)?;
         // The token must take the right label, and must not take another.
-        probed.oaep_label_honoured =
-            found(attempt(&labelled, &under_label))? && !found(attempt(&labelled, &plain))?;
+        probed.oaep_label_honoured = found(attempt(&labelled, under_label.as_bytes()))?
+            && !found(attempt(&labelled, plain))?;
     }
-    probed.pkcs1_v1_5 = found(attempt(&Mechanism::RsaPkcs, &key.pkcs1()?))?;
+    let pkcs1 = key
+        .outside
+        .wrap(Padding::Pkcs1V15, MESSAGE)
+        .map_err(unsound)?;
+    probed.pkcs1_v1_5 = found(attempt(&Mechanism::RsaPkcs, pkcs1.as_bytes()))?;
     // Below the modulus, whose highest bit is set, and hardly a valid padding.
-    let mut junk = vec![0x55; key.len];
+    let mut junk = vec![0x55; key.outside.modulus().len()];
     if let Some(first) = junk.first_mut() {
         *first = 0;
     }
@@ -100,8 +102,7 @@ fn rsa(seat: &mut Seat, probed: &mut Probed) -> Result<(), JobError> {
 struct RsaKey<'session> {
     private: Temporary<'session>,
     _public: Temporary<'session>,
-    spki: Vec<u8>,
-    len: usize,
+    outside: RsaPublicKey,
 }
 
 impl<'session> RsaKey<'session> {
@@ -119,53 +120,21 @@ impl<'session> RsaKey<'session> {
             Attribute::Decrypt(true),
             Attribute::Sign(false),
         ];
-        let (public, private) =
-            session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)?;
-        let (public, private) = (
-            Temporary::new(session, public),
-            Temporary::new(session, private),
-        );
+        let (public, private) = pair(session, &Mechanism::RsaPkcsKeyPairGen, &public, &private)?;
         let spki = public_key::rsa(session, public.handle())?
             .ok_or_else(|| JobError::link_lost("the token does not show an RSA public key"))?;
-        let len = encrypting(&spki)?.key_size_bytes();
         Ok(Self {
             private,
             _public: public,
-            spki,
-            len,
+            outside: RsaPublicKey::from_spki(&spki).map_err(unsound)?,
         })
     }
-
-    fn oaep(&self, padding: Padding, label: Option<&[u8]>) -> Result<Vec<u8>, JobError> {
-        let algorithm = match padding {
-            Padding::OaepSha1 => &OAEP_SHA1_MGF1SHA1,
-            Padding::OaepSha256 | Padding::Pkcs1V15 => &OAEP_SHA256_MGF1SHA256,
-        };
-        let mut ciphertext = vec![0; self.len];
-        OaepPublicEncryptingKey::new(encrypting(&self.spki)?)
-            .and_then(|key| {
-                key.encrypt(algorithm, MESSAGE, &mut ciphertext, label)
-                    .map(|_| ())
-            })
-            .map_err(|_| unsound())?;
-        Ok(ciphertext)
-    }
-
-    fn pkcs1(&self) -> Result<Vec<u8>, JobError> {
-        let mut ciphertext = vec![0; self.len];
-        Pkcs1PublicEncryptingKey::new(encrypting(&self.spki)?)
-            .and_then(|key| key.encrypt(MESSAGE, &mut ciphertext).map(|_| ()))
-            .map_err(|_| unsound())?;
-        Ok(ciphertext)
-    }
 }
 
-fn encrypting(spki: &[u8]) -> Result<PublicEncryptingKey, JobError> {
-    PublicEncryptingKey::from_der(spki).map_err(|_| unsound())
-}
-
-fn unsound() -> JobError {
-    JobError::link_lost("nothing can be encrypted under the RSA key the token made")
+fn unsound(error: PublicKeyError) -> JobError {
+    JobError::link_lost(format!(
+        "the RSA key the token made cannot be used: {error}"
+    ))
 }
 
 fn ecdsa(session: &Session) -> Result<bool, JobError> {
@@ -180,19 +149,24 @@ fn ecdsa(session: &Session) -> Result<bool, JobError> {
         Attribute::Extractable(false),
         Attribute::Sign(true),
     ];
-    let (public, private) =
-        session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)?;
-    let (public, private) = (
-        Temporary::new(session, public),
-        Temporary::new(session, private),
-    );
+    let (public, private) = pair(session, &Mechanism::EccKeyPairGen, &public, &private)?;
     let digest = Sha256::of(MESSAGE);
     let signature = session.sign(&Mechanism::Ecdsa, private.handle(), digest.as_bytes())?;
-    let Some(spki) = public_key::ec_p256(session, public.handle())? else {
-        return Ok(false);
-    };
-    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, spki);
-    Ok(key.verify(MESSAGE, &signature).is_ok())
+    let key = public_key::ec_p256(session, public.handle())?;
+    Ok(key.is_some_and(|key| key.verify_raw(MESSAGE, &signature).is_ok()))
+}
+
+fn pair<'session>(
+    session: &'session Session,
+    mechanism: &Mechanism<'_>,
+    public: &[Attribute],
+    private: &[Attribute],
+) -> Result<(Temporary<'session>, Temporary<'session>), JobError> {
+    let (public, private) = session.generate_key_pair(mechanism, public, private)?;
+    Ok((
+        Temporary::new(session, public),
+        Temporary::new(session, private),
+    ))
 }
 
 /// The key cannot be taken out to compare, so the tag must be of the right length, the same twice,

@@ -14,13 +14,13 @@ use zeroize::Zeroizing;
 
 use super::error::JobError;
 use super::key;
-use super::public_key::{self, RecipientKey};
 use super::return_value::Class;
 use super::seat::Seat;
 use super::temporary::Temporary;
 use super::unwrap::{check_len, microseconds};
 use super::{mechanism, settle};
 use crate::proto::worker::{Rewrap, Rewrapped};
+use crate::public_key::RsaPublicKey;
 use crate::types::{DEK_LEN, Padding};
 
 /// Unwraps a DEK and wraps it for the recipient.
@@ -35,7 +35,8 @@ pub(super) fn rewrap(seat: &mut Seat, request: &Rewrap) -> Result<Rewrapped, Job
     check_len(&request.wrapped_dek)?;
     mechanism::check_probed(seat.token(), padding)?;
     mechanism::check_probed(seat.token(), recipient_padding)?;
-    let recipient = public_key::recipient(&request.recipient_spki)?;
+    let recipient = RsaPublicKey::from_spki(&request.recipient_spki)
+        .map_err(|error| JobError::bad_request(format!("the recipient's public key: {error}")))?;
     let (rewrapped_dek, taken) = settle::settle(seat, |seat| {
         attempt(seat, request, padding, &recipient, recipient_padding)
     })?;
@@ -49,7 +50,7 @@ fn attempt(
     seat: &mut Seat,
     request: &Rewrap,
     padding: Padding,
-    recipient: &RecipientKey,
+    recipient: &RsaPublicKey,
     recipient_padding: Padding,
 ) -> Result<(Vec<u8>, Duration), JobError> {
     let (key, _) = seat.private_key(request.key.as_ref())?;
@@ -90,8 +91,8 @@ fn attempt(
             Attribute::Wrap(true),
             Attribute::Encrypt(false),
             Attribute::Verify(false),
-            Attribute::Modulus(recipient.modulus.clone()),
-            Attribute::PublicExponent(recipient.public_exponent.clone()),
+            Attribute::Modulus(recipient.modulus().to_vec()),
+            Attribute::PublicExponent(recipient.public_exponent().to_vec()),
         ])?,
     );
     let wrapped = session.wrap_key(

@@ -9,10 +9,9 @@ use super::return_value::Class;
 use super::seat::Seat;
 use super::settle;
 use crate::proto::worker::{SelfSign, SignDigest, Signature};
+use crate::public_key::P256_SIGNATURE_LEN;
 use crate::types::Sha256;
 
-/// Bytes of a P-256 signature, r and s.
-const P256_SIGNATURE_LEN: usize = 64;
 /// Bytes of the longest certificate body; real ones have about 600.
 const TBS_LEN_MAX: usize = 64 * 1024;
 /// DER of `DigestInfo` with SHA-256 up to the digest (RFC 8017 section 9.2, note 1).

@@ -216,7 +216,7 @@ async fn serve(
             [].into(),
         )
         .unwrap();
-    let uid = Identity::Uid(rustix::process::getuid().as_raw());
+    let uid = Identity::of_uid(rustix::process::getuid().as_raw()).unwrap();
     named
         .add(uid, "u".to_owned(), Role::Auditor, [].into())
         .unwrap();

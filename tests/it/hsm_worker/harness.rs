@@ -6,9 +6,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus};
 
-use aws_lc_rs::rsa::{
-    OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, Pkcs1PublicEncryptingKey, PublicEncryptingKey,
-};
 use kekd::hsm::frame;
 use kekd::hsm::profile::{KeyKind, Profile};
 use kekd::proto::worker::{
@@ -16,7 +13,8 @@ use kekd::proto::worker::{
     KnownAnswer, Open, Opened, Padding, ReadBack, Request, Response, Unwrap, request::Op,
     response::Result as Answer,
 };
-use kekd::types::Sha256;
+use kekd::public_key::RsaPublicKey;
+use kekd::types::{self, Sha256};
 use prost::Message;
 
 use crate::softhsm::{MODULE, SoftHsm};
@@ -236,24 +234,18 @@ pub fn kind(failure: &Failure) -> FailureKind {
     failure.kind()
 }
 
-/// RSA-OAEP with SHA-1, made outside the token.
-pub fn oaep_sha1(spki: &[u8], plaintext: &[u8]) -> Vec<u8> {
-    let key = PublicEncryptingKey::from_der(spki).unwrap();
-    let mut wrapped = vec![0; key.key_size_bytes()];
-    OaepPublicEncryptingKey::new(key)
-        .unwrap()
-        .encrypt(&OAEP_SHA1_MGF1SHA1, plaintext, &mut wrapped, None)
-        .unwrap();
-    wrapped
+/// A value wrapped outside the token.
+pub fn wrap(spki: &[u8], padding: types::Padding, value: &[u8]) -> Vec<u8> {
+    let key = RsaPublicKey::from_spki(spki).unwrap();
+    key.wrap(padding, value).unwrap().as_bytes().to_vec()
 }
 
-/// RSAES-PKCS1-v1_5, made outside the token.
-pub fn pkcs1(spki: &[u8], plaintext: &[u8]) -> Vec<u8> {
-    let key = PublicEncryptingKey::from_der(spki).unwrap();
-    let mut wrapped = vec![0; key.key_size_bytes()];
-    Pkcs1PublicEncryptingKey::new(key)
-        .unwrap()
-        .encrypt(plaintext, &mut wrapped)
-        .unwrap();
-    wrapped
+/// RSA-OAEP with SHA-1.
+pub fn oaep_sha1(spki: &[u8], value: &[u8]) -> Vec<u8> {
+    wrap(spki, types::Padding::OaepSha1, value)
+}
+
+/// RSAES-PKCS1-v1_5.
+pub fn pkcs1(spki: &[u8], value: &[u8]) -> Vec<u8> {
+    wrap(spki, types::Padding::Pkcs1V15, value)
 }

@@ -1,21 +1,17 @@
 //! Attempts to read the key, and to use it for what it is not for.
 
-use aws_lc_rs::rsa::{
-    OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, Pkcs1PublicEncryptingKey, PublicEncryptingKey,
-};
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
 use cryptoki::types::Ulong;
-use der::Decode;
-use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::Siege;
 use crate::hsm::profile::{AttributeName, KeyKind, MechanismName};
 use crate::hsm::worker::error::JobError;
 use crate::hsm::worker::mechanism;
 use crate::hsm::worker::temporary::Temporary;
+use crate::public_key::{P256PublicKey, PublicKeyError, RsaPublicKey};
 use crate::types::{DEK_LEN, Padding};
 
 /// Reads the secret values.
@@ -104,14 +100,16 @@ pub(super) fn unwrap(siege: &mut Siege<'_>) -> Result<(), JobError> {
     if !matches!(siege.profile.kind(), KeyKind::Rsa { .. }) {
         return Ok(());
     }
-    let wrapped = wrap_outside(&siege.spki)?;
-    for (padding, used, wrapped) in [
-        (Padding::Pkcs1V15, MechanismName::RsaPkcs, wrapped.pkcs1),
-        (Padding::OaepSha1, MechanismName::RsaPkcsOaep, wrapped.oaep),
+    let key = RsaPublicKey::from_spki(&siege.spki).map_err(unsound)?;
+    for (padding, used) in [
+        (Padding::Pkcs1V15, MechanismName::RsaPkcs),
+        (Padding::OaepSha1, MechanismName::RsaPkcsOaep),
     ] {
         let Some(broken) = siege.guard(AttributeName::Unwrap, Some(used)) else {
             continue;
         };
+        // A worthless key, wrapped under the key's public half.
+        let wrapped = key.wrap(padding, &[0x5a; DEK_LEN]).map_err(unsound)?;
         let sentence = format!("a key was unwrapped with {used}");
         siege.attempt(broken, &sentence, |session, target| {
             let template = [
@@ -120,7 +118,7 @@ pub(super) fn unwrap(siege: &mut Siege<'_>) -> Result<(), JobError> {
                 Attribute::Token(false),
             ];
             let mechanism = mechanism::of(padding);
-            let object = session.unwrap_key(&mechanism, target, &wrapped, &template)?;
+            let object = session.unwrap_key(&mechanism, target, wrapped.as_bytes(), &template)?;
             drop(Temporary::new(session, object));
             Ok(true)
         })?;
@@ -133,15 +131,10 @@ pub(super) fn derive(siege: &mut Siege<'_>) -> Result<(), JobError> {
     if siege.profile.kind() != KeyKind::EcP256 {
         return Ok(());
     }
-    let info = SubjectPublicKeyInfoRef::from_der(&siege.spki);
-    let point = info
-        .as_ref()
-        .ok()
-        .and_then(|i| i.subject_public_key.as_bytes());
-    let point = point.unwrap_or_default().to_vec();
+    let key = P256PublicKey::from_spki(&siege.spki).map_err(unsound)?;
     let sentence = "a secret was derived with CKM_ECDH1_DERIVE";
     siege.attempt(AttributeName::Derive, sentence, |session, target| {
-        let params = Ecdh1DeriveParams::new(EcKdf::null(), &point);
+        let params = Ecdh1DeriveParams::new(EcKdf::null(), key.point());
         let template = [
             Attribute::Class(ObjectClass::SECRET_KEY),
             Attribute::KeyType(KeyType::GENERIC_SECRET),
@@ -154,26 +147,6 @@ pub(super) fn derive(siege: &mut Siege<'_>) -> Result<(), JobError> {
     })
 }
 
-struct WrappedOutside {
-    oaep: Vec<u8>,
-    pkcs1: Vec<u8>,
-}
-
-/// A worthless 32-byte key, wrapped under the key's public half.
-fn wrap_outside(spki: &[u8]) -> Result<WrappedOutside, JobError> {
-    let unsound = || JobError::link_lost("nothing can be encrypted under the key's public half");
-    let value = [0x5a; DEK_LEN];
-    let key = || PublicEncryptingKey::from_der(spki).map_err(|_| unsound());
-    let len = key()?.key_size_bytes();
-    let (mut oaep, mut pkcs1) = (vec![0; len], vec![0; len]);
-    OaepPublicEncryptingKey::new(key()?)
-        .and_then(|key| {
-            key.encrypt(&OAEP_SHA1_MGF1SHA1, &value, &mut oaep, None)
-                .map(|_| ())
-        })
-        .map_err(|_| unsound())?;
-    Pkcs1PublicEncryptingKey::new(key()?)
-        .and_then(|key| key.encrypt(&value, &mut pkcs1).map(|_| ()))
-        .map_err(|_| unsound())?;
-    Ok(WrappedOutside { oaep, pkcs1 })
+fn unsound(error: PublicKeyError) -> JobError {
+    JobError::link_lost(format!("the key's public half cannot be used: {error}"))
 }
