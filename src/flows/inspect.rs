@@ -40,14 +40,18 @@ pub enum InspectError {
     },
     /// The token let something through that the profile forbids.
     #[error(
-        "the token does not protect the key '{label}': {attack}. Its attributes are claims it does \
-         not keep; do not use this token"
+        "the token does not protect the key '{label}' as profile '{profile}' demands: {}. Its attributes \
+         are claims that the token does not keep: do not use this key; choose another profile, which \
+         this token can keep, or another token",
+        attacks.join("; ")
     )]
     Attack {
         /// The key's label.
         label: String,
+        /// The profile's name.
+        profile: String,
         /// What succeeded.
-        attack: String,
+        attacks: Vec<String>,
     },
     /// A value wrapped outside did not unwrap inside.
     #[error(
@@ -96,12 +100,13 @@ pub(super) async fn inspect(
     }
 
     let report = hsm.attack(key, profile).await.map_err(failed)?;
-    match report.succeeded.into_iter().next() {
-        Some(attack) => Err(InspectError::Attack {
+    match report.succeeded.is_empty() {
+        false => Err(InspectError::Attack {
             label: label.to_owned(),
-            attack,
+            profile: profile.name().to_owned(),
+            attacks: report.succeeded,
         }),
-        None => Ok(()),
+        true => Ok(()),
     }
 }
 

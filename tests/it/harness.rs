@@ -1,11 +1,10 @@
-//! What the integration tests stand on: a real rig, made once by `kekctl rig up` and copied for
+//! What the integration tests stand on: a real rig, made once for each kind of token and copied for
 //! each test, so that every test has a token, a ledger, a daemon and ports of its own.
 
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use kekd::client::{Client, ClientError, Endpoint, Release, TlsFiles, UnwrapCall};
@@ -15,24 +14,13 @@ use kekd::types::{EndUser, KeypairId, Padding, WrappedDek};
 use prost::Message as _;
 use tempfile::TempDir;
 
+use crate::token::{Token, move_home};
+
 pub const KEKD: &str = env!("CARGO_BIN_EXE_kekd");
 pub const KEKCTL: &str = env!("CARGO_BIN_EXE_kekctl");
 
 /// Deadline of a call that should succeed on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The rig all others are copied from: a token with four KEKs, stopped.
-fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
-    let dir = TEMPLATE.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let rig = dir.path().join("rig");
-        must(Command::new(KEKCTL).args(["rig", "up"]).arg(&rig));
-        must(Command::new(KEKCTL).args(["rig", "stop"]).arg(&rig));
-        dir
-    });
-    dir.path()
-}
 
 /// Runs a command that must succeed.
 pub fn must(command: &mut Command) -> Output {
@@ -47,6 +35,17 @@ pub fn must(command: &mut Command) -> Output {
     output
 }
 
+/// The options with which an OpenSSL command does a padding, MGF1 with the same hash: `option` is
+/// `-pkeyopt` for `openssl pkeyutl` and `-keyopt` for `openssl cms`.
+pub fn openssl_options(option: &'static str, padding: Padding) -> Vec<&'static str> {
+    let values: &[_] = match padding {
+        Padding::OaepSha1 => &["rsa_padding_mode:oaep"],
+        Padding::OaepSha256 => &["rsa_padding_mode:oaep", "rsa_oaep_md:sha256"],
+        Padding::Pkcs1V15 => &["rsa_padding_mode:pkcs1"],
+    };
+    values.iter().flat_map(|value| [option, *value]).collect()
+}
+
 /// Copies a folder with all it holds, through `cp`, which keeps modes.
 pub fn copy(from: &Path, to: &Path) {
     must(Command::new("cp").arg("-a").arg(from).arg(to));
@@ -54,7 +53,9 @@ pub fn copy(from: &Path, to: &Path) {
 
 /// An instance of its own. The daemon is stopped when this is dropped.
 pub struct Rig {
-    _home: TempDir,
+    home: TempDir,
+    /// The kind of token it has.
+    pub token: Token,
     /// The rig's folder.
     pub dir: PathBuf,
     port: u16,
@@ -63,35 +64,40 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A copy of the template, not started.
+    /// A SoftHSM2 rig of its own, not started.
     pub fn stopped() -> Self {
+        Self::stopped_on(Token::SoftHsm)
+    }
+
+    /// A SoftHSM2 rig of its own, serving.
+    pub fn serving() -> Self {
+        Self::serving_on(Token::SoftHsm)
+    }
+
+    /// A rig of its own on a token of this kind, not started.
+    pub fn stopped_on(token: Token) -> Self {
         let home = tempfile::Builder::new().prefix("kekd").tempdir().unwrap();
-        let dir = home.path().join("rig");
-        copy(&template().join("rig"), &dir);
-        let port = free_port();
+        let template = token.template();
+        copy(&template.join("."), home.path());
+        move_home(template, home.path());
         let rig = Self {
-            _home: home,
-            dir,
-            port,
+            dir: home.path().join("rig"),
+            home,
+            token,
+            port: free_port(),
             environment: Vec::new(),
         };
-        let old = template().join("rig");
-        let old_port = rig.port_in("env");
-        for file in ["kekd.toml", "softhsm2.conf", "env", "rig.json"] {
-            rig.edit(file, |text| {
-                text.replace(old.to_str().unwrap(), rig.dir.to_str().unwrap())
-                    .replace(
-                        &format!("127.0.0.1:{old_port}"),
-                        &format!("127.0.0.1:{port}"),
-                    )
-            });
+        let old = format!("127.0.0.1:{}", rig.port_in("env"));
+        let new = format!("127.0.0.1:{}", rig.port);
+        for file in ["kekd.toml", "env", "rig.json"] {
+            rig.edit(file, |text| text.replace(&old, &new));
         }
         rig
     }
 
-    /// A copy of the template, serving.
-    pub fn serving() -> Self {
-        let rig = Self::stopped();
+    /// A rig of its own on a token of this kind, serving.
+    pub fn serving_on(token: Token) -> Self {
+        let rig = Self::stopped_on(token);
         rig.start();
         rig
     }
@@ -235,16 +241,19 @@ impl Rig {
         command
     }
 
-    /// A command that sees this rig's SoftHSM token.
+    /// A command that sees this rig's token.
     pub fn token_command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
+        // Always: a SoftHSM tool without it would work on the tokens of this machine.
         command.env("SOFTHSM2_CONF", self.dir.join("softhsm2.conf"));
+        let (variable, file) = self.token.configuration();
+        command.env(variable, self.home.path().join(file));
         command
     }
 
     /// The token's PIN.
     pub fn pin(&self) -> String {
-        fs::read_to_string(self.dir.join("pin"))
+        fs::read_to_string(self.home.path().join(self.token.pin_file()))
             .unwrap()
             .trim()
             .to_owned()

@@ -4,7 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Kek, Rig, must};
+use crate::harness::{Kek, Rig, must, openssl_options};
+use crate::token::{Token, on_each_token};
+
+on_each_token! {
+    what_openssl_seals_kekctl_opens
+    what_kekctl_seals_it_opens_again
+}
 
 /// A second and a half of two-channel 8 kHz telephone sound: 16-bit PCM WAV (RIFF, WAVE, fmt, data).
 fn wav() -> Vec<u8> {
@@ -44,7 +50,11 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        let rig = Rig::serving();
+        Self::with(Token::SoftHsm)
+    }
+
+    fn with(token: Token) -> Self {
+        let rig = Rig::serving_on(token);
         let call = rig.dir.join("call.wav");
         fs::write(&call, wav()).unwrap();
         Self { rig, call }
@@ -96,19 +106,19 @@ impl Desk {
     }
 }
 
-#[tokio::test]
-async fn what_openssl_seals_kekctl_opens() {
-    let desk = Desk::new();
+async fn what_openssl_seals_kekctl_opens(token: Token) {
+    let desk = Desk::with(token);
     let recordings = desk.certificate("recordings").await;
     let legacy = desk.certificate("legacy").await;
-    let oaep = ["-keyopt", "rsa_padding_mode:oaep"];
-    let cases: [(&Path, &[&str]); 4] = [
-        (&recordings, &["-aes-256-gcm", "-outform", "DER"]),
-        (&recordings, &["-aes-256-cbc", "-outform", "DER", "-stream"]),
-        (&recordings, &["-aes-256-gcm", "-outform", "PEM"]),
-        (&recordings, &["-aes-256-cbc"]),
+    let forms: [&[&str]; 4] = [
+        &["-aes-256-gcm", "-outform", "DER"],
+        &["-aes-256-cbc", "-outform", "DER", "-stream"],
+        &["-aes-256-gcm", "-outform", "PEM"],
+        &["-aes-256-cbc"],
     ];
-    for (number, (certificate, options)) in cases.into_iter().enumerate() {
+    let paddings = token.oaep().iter();
+    let cases = paddings.flat_map(|padding| forms.map(|options| (*padding, options)));
+    for (number, (padding, options)) in cases.enumerate() {
         let mut command = Command::new("openssl");
         let sealed = desk.path(&format!("{number}.p7m"));
         command
@@ -119,15 +129,18 @@ async fn what_openssl_seals_kekctl_opens() {
             .arg(&sealed)
             .args(options)
             .arg("-recip")
-            .arg(certificate)
-            .args(oaep);
+            .arg(&recordings)
+            .args(openssl_options("-keyopt", padding));
         must(&mut command);
         let opened = desk.open(&sealed, &format!("{number}.wav"));
-        assert!(opened.status.success(), "{options:?}: {opened:?}");
+        assert!(
+            opened.status.success(),
+            "{padding}, {options:?}: {opened:?}"
+        );
         assert_eq!(
             fs::read(desk.path(&format!("{number}.wav"))).unwrap(),
             wav(),
-            "{options:?}"
+            "{padding}, {options:?}"
         );
     }
     // PKCS#1 v1.5, which OpenSSL takes by default, under the KEK whose profile allows it.
@@ -137,9 +150,8 @@ async fn what_openssl_seals_kekctl_opens() {
     assert_eq!(fs::read(desk.path("legacy.wav")).unwrap(), wav());
 }
 
-#[tokio::test]
-async fn what_kekctl_seals_it_opens_again() {
-    let desk = Desk::new();
+async fn what_kekctl_seals_it_opens_again(token: Token) {
+    let desk = Desk::with(token);
     let sealed = desk.path("sealed.p7m");
     must(
         desk.rig

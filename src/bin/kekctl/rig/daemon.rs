@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::layout::Layout;
+use super::layout::{Layout, Mark};
 use super::notify::Notify;
 use super::tool;
 use crate::exit::Exit;
@@ -45,27 +45,27 @@ pub fn program(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 /// Runs `kekd init` with the genesis and its signatures.
-pub fn init(layout: &Layout, kekd: &Path, signatures: &[PathBuf]) -> anyhow::Result<()> {
-    let mut command = Command::new(kekd);
+pub fn init(layout: &Layout, mark: &Mark, signatures: &[PathBuf]) -> anyhow::Result<()> {
+    let mut command = Command::new(&mark.kekd);
     command.arg("init").arg("--config").arg(layout.config());
     command.arg("--genesis").arg(layout.genesis());
     for signature in signatures {
         command.arg("--signature").arg(signature);
     }
-    tool::run(environment(&mut command, layout), b"")?;
+    tool::run(environment(&mut command, mark), b"")?;
     Ok(())
 }
 
 /// Starts `kekd serve` in a process group of its own and waits until it is ready.
-pub fn start(layout: &Layout, kekd: &Path) -> anyhow::Result<Pid> {
+pub fn start(layout: &Layout, mark: &Mark) -> anyhow::Result<Pid> {
     let notify = Notify::bind(&layout.notify_socket())?;
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(layout.log())?;
-    let mut command = Command::new(kekd);
+    let mut command = Command::new(&mark.kekd);
     command.arg("serve").arg("--config").arg(layout.config());
-    environment(&mut command, layout)
+    environment(&mut command, mark)
         .env("NOTIFY_SOCKET", layout.notify_socket())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -73,7 +73,7 @@ pub fn start(layout: &Layout, kekd: &Path) -> anyhow::Result<Pid> {
         .process_group(0);
     let mut child = command
         .spawn()
-        .with_context(|| format!("{} cannot be run", kekd.display()))?;
+        .with_context(|| format!("{} cannot be run", mark.kekd.display()))?;
     let pid = Pid::from_child(&child);
     fs::write(layout.pid(), format!("{}\n", pid.as_raw_nonzero()))?;
     match wait_until_ready(&mut child, &notify) {
@@ -89,7 +89,7 @@ pub fn start(layout: &Layout, kekd: &Path) -> anyhow::Result<Pid> {
 }
 
 /// The environment of the daemon: the rig's token, and nothing that systemd may have left in ours.
-fn environment<'a>(command: &'a mut Command, layout: &Layout) -> &'a mut Command {
+fn environment<'a>(command: &'a mut Command, mark: &Mark) -> &'a mut Command {
     for name in [
         "NOTIFY_SOCKET",
         "WATCHDOG_USEC",
@@ -100,7 +100,7 @@ fn environment<'a>(command: &'a mut Command, layout: &Layout) -> &'a mut Command
     ] {
         command.env_remove(name);
     }
-    command.env("SOFTHSM2_CONF", layout.softhsm_config())
+    command.envs(&mark.environment)
 }
 
 fn wait_until_ready(child: &mut Child, notify: &Notify) -> Result<(), String> {

@@ -1,6 +1,8 @@
 //! `DIR/env`: what a shell or a test has to know to use the rig. Sourceable by sh; every value is
 //! quoted, every path absolute.
 
+use std::collections::BTreeMap;
+
 use super::layout::Layout;
 
 /// What is not a path of the layout.
@@ -10,8 +12,12 @@ pub struct First<'a> {
     pub keypair_id: &'a str,
 }
 
-/// The file's text.
-pub fn text(layout: &Layout, first: &First<'_>) -> String {
+/// The file's text. `token_variables` are those that show a module its token.
+pub fn text(
+    layout: &Layout,
+    first: &First<'_>,
+    token_variables: &BTreeMap<String, String>,
+) -> String {
     let path = |path: std::path::PathBuf| path.display().to_string();
     let variables = [
         ("KEKD_ENDPOINT", first.endpoint.to_owned()),
@@ -19,13 +25,15 @@ pub fn text(layout: &Layout, first: &First<'_>) -> String {
         ("KEKD_CERT", path(layout.certificate("lkm-1"))),
         ("KEKD_KEY", path(layout.private_key("lkm-1"))),
         ("KEKD_SOCKET", path(layout.socket())),
-        ("SOFTHSM2_CONF", path(layout.softhsm_config())),
         ("KEKD_KEK", first.kek.to_owned()),
         ("KEKD_KEYPAIR_ID", first.keypair_id.to_owned()),
     ];
+    let token_variables = token_variables.iter();
+    let token_variables = token_variables.map(|(name, value)| (name.as_str(), value.clone()));
     variables
-        .iter()
-        .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
+        .into_iter()
+        .chain(token_variables)
+        .map(|(name, value)| format!("export {name}={}\n", quoted(&value)))
         .collect()
 }
 
@@ -50,16 +58,17 @@ mod tests {
             kek: "recordings",
             keypair_id: "id",
         };
-        layout
-            .write(&layout.env(), text(&layout, &first).as_bytes())
-            .unwrap();
-        let script = r#". "$1"; printf '%s\n' "$KEKD_ENDPOINT" "$KEKD_SOCKET""#;
+        let conf = BTreeMap::from([("VENDOR_CONF".to_owned(), "it's here".to_owned())]);
+        let text = text(&layout, &first, &conf);
+        layout.write(&layout.env(), text.as_bytes()).unwrap();
+        let script = r#". "$1"; printf '%s\n' "$KEKD_ENDPOINT" "$KEKD_SOCKET" "$VENDOR_CONF""#;
         let shell = Command::new("sh")
             .args(["-c", script, "sh"])
             .arg(layout.env())
             .output()
             .unwrap();
-        let expected = format!("{}\n{}\n", first.endpoint, layout.socket().display());
+        let socket = layout.socket();
+        let expected = format!("{}\n{}\nit's here\n", first.endpoint, socket.display());
         assert_eq!(String::from_utf8(shell.stdout).unwrap(), expected);
     }
 }

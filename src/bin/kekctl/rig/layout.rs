@@ -1,6 +1,7 @@
 //! What lies where in a rig's folder, and the mark that says the folder is a rig: without it nothing
 //! is ever removed. Paths are absolute, so that they hold wherever they are used from.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -17,7 +18,7 @@ const FORMAT: &str = "kekd-rig-v1";
 /// Longest path of a Unix socket: `sun_path` has 108 bytes, the last one zero (unix(7)).
 const SOCKET_PATH_LEN_MAX: usize = 107;
 
-/// The mark: what `rig start` and `rig status` have to know again.
+/// The mark: what the other commands of a rig have to know again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Mark {
     format: String,
@@ -25,6 +26,31 @@ pub struct Mark {
     pub kekd: PathBuf,
     /// Where it listens.
     pub endpoint: String,
+    /// The variables with which it sees its token.
+    pub environment: BTreeMap<String, String>,
+    /// The token, where the rig did not make it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign_token: Option<ForeignToken>,
+}
+
+/// A token that outlives the rig.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ForeignToken {
+    pub label: String,
+    pub serial: String,
+}
+
+impl Mark {
+    /// The mark of a rig that made its token.
+    pub fn new(kekd: PathBuf, endpoint: String, environment: BTreeMap<String, String>) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            kekd,
+            endpoint,
+            environment,
+            foreign_token: None,
+        }
+    }
 }
 
 /// A rig's folder.
@@ -67,7 +93,7 @@ impl Layout {
                     Err(Failure::new(Exit::CannotCreate, "FOLDER_NOT_EMPTY", text))
                 }
             })?;
-        for folder in ["tokens", "pki", "officers", "run"] {
+        for folder in ["pki", "officers", "run"] {
             layout.folder(folder)?;
         }
         Ok(layout)
@@ -93,16 +119,12 @@ impl Layout {
     }
 
     /// Writes the mark.
-    pub fn write_mark(&self, kekd: PathBuf, endpoint: String) -> anyhow::Result<()> {
-        let mark = Mark {
-            format: FORMAT.to_owned(),
-            kekd,
-            endpoint,
-        };
-        self.write(&self.mark(), serde_json::to_string(&mark)?.as_bytes())
+    pub fn write_mark(&self, mark: &Mark) -> anyhow::Result<()> {
+        self.write(&self.mark(), serde_json::to_string(mark)?.as_bytes())
     }
 
-    fn folder(&self, name: &str) -> anyhow::Result<()> {
+    /// Makes a folder in the rig's, mode 0700.
+    pub fn folder(&self, name: &str) -> anyhow::Result<()> {
         let path = self.dir.join(name);
         fs::DirBuilder::new()
             .mode(0o700)
@@ -207,9 +229,8 @@ mod tests {
         let failure = Failure::from(Layout::open(&inside).unwrap_err());
         assert_eq!(failure.reason, "NOT_A_RIG");
 
-        layout
-            .write_mark("/kekd".into(), "https://a:1".to_owned())
-            .unwrap();
+        let mark = Mark::new("/kekd".into(), "https://a:1".to_owned(), BTreeMap::new());
+        layout.write_mark(&mark).unwrap();
         assert_eq!(Layout::open(&inside).unwrap().1.endpoint, "https://a:1");
         let failure = Failure::from(Layout::create(&inside).unwrap_err());
         assert_eq!(failure.reason, "FOLDER_NOT_EMPTY");

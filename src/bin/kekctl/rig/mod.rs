@@ -1,11 +1,12 @@
 //! `kekctl rig`: a throw-away kekd for people who write front ends, for demos and for tests. It runs
-//! the real daemon on a SoftHSM2 token with a PKI and officers of its own. Whatever is insecure
-//! about a rig (the PIN lies beside the token, one person holds all officers' keys) is in the files
-//! it makes: nothing of it is built into kekd.
+//! the real daemon with a PKI and officers of its own, on a SoftHSM2 token it makes or on a token
+//! that exists. Whatever is insecure about a rig (the PIN lies beside the token, one person holds
+//! all officers' keys) is in the files it makes: nothing of it is built into kekd.
 
 mod daemon;
 mod down;
 mod env;
+mod existing;
 mod genesis;
 mod layout;
 mod notify;
@@ -26,7 +27,7 @@ use clap::{Args, Subcommand};
 use crate::exit::Exit;
 use crate::output::Format;
 
-/// Run a throw-away kekd: SoftHSM2 token, PKI, officers and the real daemon in one folder
+/// Run a throw-away kekd: token, PKI, officers and the real daemon in one folder
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

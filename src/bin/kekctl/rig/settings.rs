@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::layout::Layout;
-use super::token;
+use super::token::Token;
 
 /// What differs from rig to rig.
 pub struct Settings<'a> {
-    pub module: &'a Path,
-    pub token_serial: &'a str,
+    pub token: &'a Token,
     pub listen: SocketAddr,
     pub profiles_dir: Option<&'a Path>,
 }
@@ -31,7 +30,7 @@ struct Hsm<'a> {
     module: &'a Path,
     token_label: &'a str,
     token_serial: &'a str,
-    pin_file: PathBuf,
+    pin_file: &'a Path,
     #[serde(skip_serializing_if = "Option::is_none")]
     profiles_dir: Option<&'a Path>,
 }
@@ -55,10 +54,10 @@ pub fn document(layout: &Layout, settings: &Settings<'_>) -> Result<String, toml
         state_dir: layout.state(),
         node: "rig",
         hsm: Hsm {
-            module: settings.module,
-            token_label: token::LABEL,
-            token_serial: settings.token_serial,
-            pin_file: layout.pin(),
+            module: &settings.token.module,
+            token_label: &settings.token.label,
+            token_serial: &settings.token.serial,
+            pin_file: &settings.token.pin_file,
             profiles_dir: settings.profiles_dir,
         },
         tcp: Tcp {
@@ -83,9 +82,14 @@ mod tests {
     fn kekd_reads_what_the_rig_writes() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(&dir.path().join("rig")).unwrap();
+        let token = Token {
+            module: "/module.so".into(),
+            label: "label".to_owned(),
+            serial: "007".to_owned(),
+            pin_file: layout.pin(),
+        };
         let settings = Settings {
-            module: Path::new("/module.so"),
-            token_serial: "007",
+            token: &token,
             listen: "127.0.0.1:7443".parse().unwrap(),
             profiles_dir: None,
         };

@@ -25,7 +25,7 @@ impl Start {
         let (layout, mark) = Layout::open(&self.folder.dir)?;
         let (pid, was_running) = match daemon::running(&layout) {
             Some(pid) => (pid, true),
-            None => (daemon::start(&layout, &mark.kekd)?, false),
+            None => (daemon::start(&layout, &mark)?, false),
         };
         let started = Started {
             dir: layout.dir().display().to_string(),

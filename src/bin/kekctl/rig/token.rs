@@ -1,6 +1,7 @@
-//! The rig's token: SoftHSM2 in the rig's own folder, with a random PIN. The token is named by label
-//! and serial number, never by slot.
+//! The rig's token. Where none is given the rig makes one: SoftHSM2 in the rig's own folder, with a
+//! random PIN. The token is named by label and serial number, never by slot.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,8 +11,10 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::status::hex;
 
-/// The token's label.
-pub const LABEL: &str = "kekd-rig";
+/// The label of a token made here.
+const LABEL: &str = "kekd-rig";
+/// The variable that shows SoftHSM2 its configuration (softhsm2.conf(5)).
+const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
 
 /// Where distributions put SoftHSM2's module.
 const MODULES: [&str; 6] = [
@@ -22,6 +25,14 @@ const MODULES: [&str; 6] = [
     "/usr/lib64/pkcs11/libsofthsm2.so",
     "/usr/local/lib/softhsm/libsofthsm2.so",
 ];
+
+/// A token, as kekd's configuration names it.
+pub struct Token {
+    pub module: PathBuf,
+    pub label: String,
+    pub serial: String,
+    pub pin_file: PathBuf,
+}
 
 /// The PKCS#11 module: the one named, or SoftHSM2's.
 pub fn module(named: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -41,8 +52,19 @@ pub fn module(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(std::path::absolute(path)?)
 }
 
-/// Makes the token and returns its serial number.
-pub fn create(layout: &Layout, module: &Path) -> anyhow::Result<String> {
+/// The variables with which a process sees the token that [`create`] makes.
+pub fn environment(layout: &Layout) -> BTreeMap<String, String> {
+    let config = layout.softhsm_config().display().to_string();
+    BTreeMap::from([(SOFTHSM2_CONF.to_owned(), config)])
+}
+
+/// Makes the token. `variables` are those of [`environment`], and what the module needs beside.
+pub fn create(
+    layout: &Layout,
+    module: &Path,
+    variables: &BTreeMap<String, String>,
+) -> anyhow::Result<Token> {
+    layout.folder("tokens")?;
     let tokens = layout.tokens();
     let config = format!(
         "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n\
@@ -52,23 +74,28 @@ pub fn create(layout: &Layout, module: &Path) -> anyhow::Result<String> {
     layout.write(&layout.softhsm_config(), config.as_bytes())?;
     let pin = random_hex()?;
     layout.write(&layout.pin(), pin.as_bytes())?;
-    let mut init = util(layout, module);
+    let mut init = util(module, variables);
     init.args(["--init-token", "--free", "--label", LABEL]);
     // A PIN in an argument can be seen by other users of this host; it guards a toy.
     let so_pin = random_hex()?;
     layout.write(&layout.so_pin(), format!("{so_pin}\n").as_bytes())?;
     tool::run(init.args(["--pin", &pin, "--so-pin", &so_pin]), b"")?;
-    let slots = tool::run(util(layout, module).arg("--show-slots"), b"")?;
-    serial(&slots).ok_or_else(|| {
+    let slots = tool::run(util(module, variables).arg("--show-slots"), b"")?;
+    let serial = serial(&slots).ok_or_else(|| {
         let text = format!("softhsm2-util shows no token {LABEL:?}:\n{slots}");
-        Failure::new(Exit::Failed, "TOKEN_MISSING", text).into()
+        Failure::new(Exit::Failed, "TOKEN_MISSING", text)
+    })?;
+    Ok(Token {
+        module: module.to_path_buf(),
+        label: LABEL.to_owned(),
+        serial,
+        pin_file: layout.pin(),
     })
 }
 
-fn util(layout: &Layout, module: &Path) -> Command {
+fn util(module: &Path, variables: &BTreeMap<String, String>) -> Command {
     let mut command = Command::new("softhsm2-util");
-    command.env("SOFTHSM2_CONF", layout.softhsm_config());
-    command.arg("--module").arg(module);
+    command.envs(variables).arg("--module").arg(module);
     command
 }
 
@@ -103,8 +130,9 @@ mod tests {
     fn a_real_token_is_made_and_named_by_its_serial() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(&dir.path().join("rig")).unwrap();
-        let serial = create(&layout, &module(None).unwrap()).unwrap();
-        assert_eq!(serial.len(), 16, "{serial}");
+        let module = module(None).unwrap();
+        let token = create(&layout, &module, &environment(&layout)).unwrap();
+        assert_eq!(token.serial.len(), 16, "{}", token.serial);
         let mode = layout.pin().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(layout.tokens()).unwrap().count(), 1);

@@ -1,5 +1,6 @@
 //! `kekctl rig up`: everything a rig is, in the order in which one thing needs the other.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -9,8 +10,9 @@ use clap::Args;
 use kekd::client::{Client, Endpoint, TlsFiles};
 use serde::Serialize;
 
+use super::existing::{Existing, Variable};
 use super::genesis::{KEKS_DEFAULT, NewKek};
-use super::layout::Layout;
+use super::layout::{ForeignToken, Layout, Mark};
 use super::settings::Settings;
 use super::{Folder, daemon, env, genesis, officers, pki, settings, token};
 use crate::exit::Exit;
@@ -22,13 +24,23 @@ use crate::output::{self, Format, Stream};
 Examples:
   kekctl rig up ./rig
   kekctl rig up ./rig --kek recordings=kek-rsa-3072      # one KEK only: quicker
-  kekctl rig up ./rig --module /usr/lib/softhsm/libsofthsm2.so --kekd target/release/kekd")]
+  kekctl rig up ./rig --module /usr/lib/softhsm/libsofthsm2.so --kekd target/release/kekd
+
+On a token that exists, with what its module wants in its environment:
+  kekctl rig up ./rig --module /opt/vendor/libpkcs11.so --token-label hsm-1 \\
+      --token-serial 0123456789 --pin-file ./pin --env VENDOR_CONF=/etc/vendor.conf
+kekd makes its keys in that token, and rig down leaves them there.")]
 pub struct Up {
     #[command(flatten)]
     folder: Folder,
     /// The PKCS#11 module kekd loads [default: SoftHSM2's]
     #[arg(long, value_name = "PATH")]
     module: Option<PathBuf>,
+    #[command(flatten)]
+    existing: Option<Existing>,
+    /// A variable for the daemon and the rig's env file; may be given several times
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    variables: Vec<Variable>,
     /// The daemon to run [default: kekd beside this program]
     #[arg(long, value_name = "PATH")]
     kekd: Option<PathBuf>,
@@ -48,14 +60,17 @@ impl Up {
         let listen = free_port()?;
         let endpoint = format!("https://{listen}");
         // From here on the folder is a rig, and `rig down` removes it whatever comes.
-        layout.write_mark(kekd.clone(), endpoint.clone())?;
+        let mark = self.mark(&layout, kekd, &endpoint);
+        layout.write_mark(&mark)?;
 
         pki::create(&layout)?;
-        let token_serial = token::create(&layout, &module)?;
+        let token = match &self.existing {
+            Some(existing) => existing.token(&module)?,
+            None => token::create(&layout, &module, &mark.environment)?,
+        };
         let profiles_dir = self.profiles_dir.map(std::path::absolute).transpose()?;
         let settings = Settings {
-            module: &module,
-            token_serial: &token_serial,
+            token: &token,
             listen,
             profiles_dir: profiles_dir.as_deref(),
         };
@@ -63,8 +78,8 @@ impl Up {
         layout.write(&layout.config(), config.as_bytes())?;
 
         let signatures = sign_genesis(&layout, &self.keks)?;
-        daemon::init(&layout, &kekd, &signatures)?;
-        let pid = daemon::start(&layout, &kekd)?;
+        daemon::init(&layout, &mark, &signatures)?;
+        let pid = daemon::start(&layout, &mark)?;
 
         let keks = keypairs(&layout, &endpoint).await?;
         let first = self.keks.first().map(|kek| kek.name.to_string());
@@ -77,6 +92,7 @@ impl Up {
                 kek: &first.name,
                 keypair_id: &first.keypair_id,
             },
+            &mark.environment,
         );
         layout.write(&layout.env(), text.as_bytes())?;
         let made = Made {
@@ -85,11 +101,27 @@ impl Up {
             endpoint,
             socket: layout.socket().display().to_string(),
             pid: pid.as_raw_nonzero().get(),
-            token_serial,
+            token_serial: token.serial,
             keks,
         };
         output::show(format, Stream::Out, &made)?;
         Ok(Exit::Done)
+    }
+
+    fn mark(&self, layout: &Layout, kekd: PathBuf, endpoint: &str) -> Mark {
+        let own_token = match self.existing {
+            Some(_) => BTreeMap::new(),
+            None => token::environment(layout),
+        };
+        let variables = self.variables.iter();
+        let variables = variables.map(|variable| (variable.name.clone(), variable.value.clone()));
+        let environment = own_token.into_iter().chain(variables).collect();
+        let mut mark = Mark::new(kekd, endpoint.to_owned(), environment);
+        mark.foreign_token = self.existing.as_ref().map(|existing| ForeignToken {
+            label: existing.token_label.clone(),
+            serial: existing.token_serial.clone(),
+        });
+        mark
     }
 }
 
