@@ -49,7 +49,10 @@ pub enum AuditError {
     #[error("the audit log is closed")]
     Closed,
     /// There is a file where `create` would make one. Fatal: nothing is replaced.
-    #[error("{path} exists already; an audit log is made once, by `kekd init` in an empty folder")]
+    #[error(
+        "{path} exists already; an audit log is made once, by `kekd init` in a folder without one: \
+         choose another state_dir, or move what is there to safety yourself"
+    )]
     Exists {
         /// The file.
         path: PathBuf,

@@ -17,6 +17,19 @@ pub(super) fn path_in(state_dir: &Path) -> PathBuf {
     state_dir.join(FILE_NAME)
 }
 
+/// Refuses where the log, or what SQLite puts beside one, is in the state folder.
+pub(super) fn require_none(state_dir: &Path) -> Result<(), AuditError> {
+    let path = path_in(state_dir);
+    for path in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm")] {
+        match fs::symlink_metadata(&path) {
+            Ok(_) => return Err(AuditError::Exists { path }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(AuditError::io(&path, "look for it", error)),
+        }
+    }
+    Ok(())
+}
+
 /// Opens the log's file, which must exist, and locks it for this process (flock(2)).
 ///
 /// The lock must outlive every SQLite connection this process has on the file: closing any

@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time;
 use zeroize::Zeroizing;
 
+use super::files;
 use super::store::{self, Store};
 use super::writer::{Condition, Progress, Request, Writer};
 use super::{AuditError, Draft, Outcome, Sealed, Unavailable};
@@ -64,6 +65,11 @@ impl Journal {
             AuditError::io(state_dir, "make a digest key for it", failed)
         })?;
         store::create(state_dir, instance_id, &key)
+    }
+
+    /// Refuses where there is a log already, or what one left. To be asked before keys are made.
+    pub fn require_none(state_dir: &Path) -> Result<(), AuditError> {
+        files::require_none(state_dir)
     }
 
     /// Opens the log of an instance and starts its writer. Never creates; refuses the log of

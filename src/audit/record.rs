@@ -116,8 +116,13 @@ impl Draft {
 }
 
 /// The longest beginning of `text` that has at most `len_max` bytes and ends with a whole character.
+/// Control characters are replaced: a record is read on terminals.
 fn cut(text: &str, len_max: usize) -> String {
     text.chars()
+        .map(|c| match c.is_control() {
+            true => char::REPLACEMENT_CHARACTER,
+            false => c,
+        })
         .scan(0, |len: &mut usize, c| {
             *len = len.saturating_add(c.len_utf8());
             (*len <= len_max).then_some(c)
@@ -202,5 +207,15 @@ pub(super) mod tests {
             v1::Record::decode(long.encode(u64::MAX, UnixMs(u64::MAX), "n").as_slice()).unwrap();
         assert_eq!(record.keypair_id, "é".repeat(32));
         assert_eq!(record.caller.len(), 256);
+    }
+
+    #[test]
+    fn what_a_caller_sends_moves_no_cursor() {
+        let mut rude = draft("r");
+        rude.keypair_id = "a\r\n\u{1b}[2Jb\u{9b}".to_owned();
+        rude.caller = "\0".to_owned();
+        let record = v1::Record::decode(rude.encode(0, UnixMs(0), "n").as_slice()).unwrap();
+        assert_eq!(record.keypair_id, "a\u{fffd}\u{fffd}\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(record.caller, "\u{fffd}");
     }
 }

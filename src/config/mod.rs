@@ -70,8 +70,8 @@ pub struct HsmConfig {
     /// replaced. 100 to 60000.
     #[serde(default = "default_call_timeout_ms")]
     pub call_timeout_ms: u64,
-    /// Milliseconds that opening the token, generating or inspecting a key may take. 1000 to
-    /// 600000.
+    /// Milliseconds that opening the token, generating or inspecting a key may take. A start gives
+    /// up when the token is not open after twice as long. 1000 to 600000.
     #[serde(default = "default_admin_timeout_ms")]
     pub admin_timeout_ms: u64,
     /// Folder of key profiles beside the built-in ones. Used by `kekd init` only.

@@ -11,8 +11,9 @@ use std::path::PathBuf;
 
 use tracing::info;
 
-use super::label;
-use super::make::{Forge, InstanceKey, MakeError, builtin};
+pub use super::make::MakeError;
+use super::make::{Forge, InstanceKey, builtin};
+use super::{holdings, label};
 use crate::audit::{AuditError, Journal};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -25,6 +26,9 @@ use crate::types::Sha256;
 
 /// Longest key profile read from `hsm.profiles_dir`, in bytes.
 const PROFILE_LEN_MAX: u64 = 64 * 1024;
+
+/// Labels of objects found that are shown.
+const LABELS_SHOWN_MAX: usize = 16;
 
 /// Why no instance was born.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +102,8 @@ pub async fn init(
 ) -> Result<InitReport, InitError> {
     let authority = Genesis::parse(genesis)?.authorize(signatures)?;
     let vacancy = Vacancy::claim(&config.state_dir)?;
+    // Asked for at the end, when there are keys in the token; so it is looked for now.
+    Journal::require_none(&config.state_dir)?;
     let profiles = profiles(config, authority.operation().genesis.keks())?;
     let token = hsm.opened().await?;
     check_vacant(hsm, &token).await?;
@@ -179,12 +185,14 @@ async fn check_vacant(hsm: &Hsm, token: &Token) -> Result<(), InitError> {
         .into_iter()
         .map(|object| object.label)
         .filter(|label| label.starts_with(label::PREFIX))
+        .map(|label| holdings::shown(&label))
         .collect();
     if labels.is_empty() {
         return Ok(());
     }
     labels.sort();
     labels.dedup();
+    labels.truncate(LABELS_SHOWN_MAX);
     Err(InitError::TokenInUse {
         label: token.label.clone(),
         objects: labels.join(", "),

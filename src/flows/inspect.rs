@@ -95,7 +95,8 @@ pub(super) async fn inspect(
             profile: profile.name().to_owned(),
             attribute: first.attribute,
             expected: first.expected,
-            found: first.found,
+            // May be a label, which others can write.
+            found: first.found.escape_debug().to_string(),
         });
     }
 

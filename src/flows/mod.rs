@@ -2,6 +2,7 @@
 //! instance, `open` checks that everything agrees, `unwrap` releases DEKs, `keys` and `status` read.
 //! Nothing here knows of gRPC, TLS or PKCS#11 return codes.
 
+mod holdings;
 pub mod init;
 pub mod inspect;
 pub mod keys;
@@ -10,6 +11,7 @@ mod make;
 pub mod open;
 pub mod status;
 pub mod unwrap;
+mod vigil;
 
 use std::sync::{Arc, Mutex};
 
@@ -24,35 +26,35 @@ use crate::ledger::{Ledger, State};
 use crate::types::RequestId;
 
 use status::Counters;
+use vigil::{Findings, Vigil};
 
 /// An open node: everything a flow stands on. Only [`open::open`] makes one.
 pub struct Node {
     snapshot: ArcSwap<State>,
-    /// Held for its lock on the state folder: one kekd per folder.
-    _ledger: Mutex<Ledger>,
     hsm: Hsm,
+    /// Holds the ledger, and with it the lock on the state folder: one kekd per folder.
+    vigil: Vigil,
     journal: Journal,
     /// Counted since the start of the process.
     pub counters: Counters,
-    problems: Vec<String>,
     started_at: UnixMs,
 }
 
 impl Node {
     fn new(
-        ledger: Ledger,
+        state: Arc<State>,
+        ledger: Arc<Mutex<Ledger>>,
         hsm: Hsm,
         journal: Journal,
         clock: Clock,
-        problems: Vec<String>,
+        found: Findings,
     ) -> Self {
         Self {
-            snapshot: ArcSwap::new(Arc::clone(ledger.state())),
-            _ledger: Mutex::new(ledger),
+            snapshot: ArcSwap::new(state),
+            vigil: Vigil::begin(hsm.clone(), ledger, found),
             hsm,
             journal,
             counters: Counters::default(),
-            problems,
             started_at: clock.now(),
         }
     }
@@ -81,9 +83,11 @@ impl Node {
         });
     }
 
-    /// Whether an unwrap can succeed now.
+    /// Whether an unwrap can succeed now, under every KEK.
     pub fn is_ready(&self) -> bool {
-        matches!(self.hsm.status().state, HsmState::Ready) && self.journal.status().writable
+        matches!(self.hsm.status().state, HsmState::Ready)
+            && self.vigil.is_sound()
+            && self.journal.status().writable
     }
 
     /// Follows [`Node::is_ready`] for as long as the receiver lives.
@@ -92,11 +96,13 @@ impl Node {
         let node = Arc::clone(self);
         tokio::spawn(async move {
             let (mut hsm, mut journal) = (node.hsm.changed(), node.journal.changed());
+            let mut vigil = node.vigil.changed();
             loop {
                 let goes_on = tokio::select! {
                     () = sender.closed() => false,
                     changed = hsm.changed() => changed.is_ok(),
                     changed = journal.changed() => changed.is_ok(),
+                    changed = vigil.changed() => changed.is_ok(),
                 };
                 let ready = goes_on && node.is_ready();
                 sender.send_if_modified(|last| std::mem::replace(last, ready) != ready);

@@ -2,17 +2,21 @@
 //! creates, adopts and repairs nothing. Each disagreement has its own message: what was expected, what
 //! was found, what to do.
 
+use std::sync::{Arc, Mutex};
+
 use tracing::{info, warn};
 
+use super::holdings::{check_key, check_ties, strangers};
 use super::inspect::{InspectError, inspect, self_test};
+use super::vigil::Findings;
 use super::{Node, label};
 use crate::audit::{AuditError, Journal};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hsm::profile::{Profile, ProfileError};
-use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef, Object, ObjectClass, Token};
+use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef, Object, Token};
 use crate::keyring::Version;
-use crate::ledger::{self, Ledger, LedgerError, State, TokenIdentity};
+use crate::ledger::{Ledger, LedgerError, TokenIdentity};
 use crate::types::{Padding, Sha256};
 
 /// Why a node does not open.
@@ -92,7 +96,7 @@ pub enum OpenError {
 /// Opens the node that `config` describes, through an HSM handle that was just started.
 pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenError> {
     let ledger = Ledger::open(&config.state_dir)?;
-    let state = ledger.state();
+    let state = Arc::clone(ledger.state());
     info!(entries = state.size(), instance = %state.instance_id(), "the ledger verifies");
     let journal = Journal::open(
         &config.state_dir,
@@ -105,20 +109,14 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
     state.require_token(&identity_of(hsm.opened().await?))?;
     let capabilities = hsm.probe().await?;
     info!(capabilities = ?capabilities.names(), "the token was probed");
-    let pins = hsm.read_data(ledger::PIN_LABEL).await?;
-    let anchors = hsm.read_data(ledger::ANCHOR_LABEL).await?;
-    ledger::judge(&pins, &anchors, &ledger)?;
+    let ledger = Arc::new(Mutex::new(ledger));
+    check_ties(&hsm, &ledger).await?;
 
     let objects = hsm.inventory().await?;
-    let instance_labels = [
-        label::LOG_SIGNING,
-        label::ISSUING,
-        label::IMPLICIT_REJECTION,
-    ];
-    for (key, label) in state.instance_keys().into_iter().zip(instance_labels) {
+    for (key, label) in state.instance_keys().into_iter().zip(label::OF_INSTANCE) {
         let profile = parse_profile(label, &key.profile)?;
         let key = KeyRef::from(key);
-        check_object(&objects, &key, label)?;
+        check_key(&objects, &key, label)?;
         inspect(&hsm, &key, label, &profile).await?;
     }
     for version in state.keyring().versions() {
@@ -128,8 +126,15 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
         versions = state.keyring().versions().count(),
         "every key is what the ledger says"
     );
-    let problems = strangers(&objects, state);
-    Ok(Node::new(ledger, hsm, journal, clock, problems))
+    let strangers = strangers(&objects, &state);
+    if let Some(problem) = &strangers {
+        warn!("{problem}");
+    }
+    let found = Findings {
+        strangers,
+        ..Findings::default()
+    };
+    Ok(Node::new(state, ledger, hsm, journal, clock, found))
 }
 
 fn identity_of(token: Token) -> TokenIdentity {
@@ -147,7 +152,7 @@ async fn check_version(
     capabilities: &Capabilities,
     version: &Version,
 ) -> Result<(), OpenError> {
-    let label = label::kek(&version.kek, version.number);
+    let label = label::of(version);
     let able = capabilities.paddings();
     if let Some(padding) = version
         .paddings
@@ -160,7 +165,7 @@ async fn check_version(
         });
     }
     let key = KeyRef::from(version);
-    check_object(objects, &key, &label)?;
+    check_key(objects, &key, &label)?;
     let profile = parse_profile(&label, &version.profile)?;
     inspect(hsm, &key, &label, &profile).await?;
     if let Some(padding) = version.paddings.first() {
@@ -182,71 +187,4 @@ fn parse_profile(label: &str, bytes: &[u8]) -> Result<Profile, OpenError> {
         label: label.to_owned(),
         source,
     })
-}
-
-/// Exactly one private or secret key has this `CKA_ID` or this label, and its public key is the
-/// ledger's.
-fn check_object(objects: &[Object], key: &KeyRef, label: &str) -> Result<(), OpenError> {
-    let alike: Vec<&Object> = objects
-        .iter()
-        .filter(|object| is_secret(object))
-        .filter(|object| object.object_id == key.object_id || object.label == label)
-        .collect();
-    match alike.as_slice() {
-        [] => Err(OpenError::KeyMissing {
-            label: label.to_owned(),
-            object_id: key.to_string(),
-        }),
-        [found] if found.object_id != key.object_id => Err(OpenError::KeyMissing {
-            label: label.to_owned(),
-            object_id: key.to_string(),
-        }),
-        [found] => match (key.spki_sha256, found.spki_sha256) {
-            (Some(expected), Some(found)) if expected != found => Err(OpenError::OtherKey {
-                label: label.to_owned(),
-                expected,
-                found,
-            }),
-            _ => Ok(()),
-        },
-        many => Err(OpenError::Lookalike {
-            label: label.to_owned(),
-            count: many.len(),
-        }),
-    }
-}
-
-fn is_secret(object: &Object) -> bool {
-    matches!(
-        object.class,
-        ObjectClass::PrivateKey | ObjectClass::SecretKey
-    )
-}
-
-/// Keys in the token that the ledger does not know: an alarm, never adopted, used or deleted.
-fn strangers(objects: &[Object], state: &State) -> Vec<String> {
-    let mut known: Vec<[u8; 16]> = state
-        .instance_keys()
-        .map(|key| *key.object_id.as_bytes())
-        .to_vec();
-    known.extend(
-        state
-            .keyring()
-            .versions()
-            .map(|version| *version.keypair_id.as_bytes()),
-    );
-    objects
-        .iter()
-        .filter(|object| is_secret(object))
-        .filter(|object| !known.iter().any(|id| object.object_id == *id))
-        .map(|object| {
-            let problem = format!(
-                "the token holds a key that the ledger does not know, label '{}': it is not used; find \
-                 out who made it",
-                object.label.escape_debug()
-            );
-            warn!("{problem}");
-            problem
-        })
-        .collect()
 }

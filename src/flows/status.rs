@@ -54,7 +54,7 @@ pub struct Counted {
 /// The state of the node at one moment.
 #[derive(Debug, Clone)]
 pub struct NodeStatus {
-    /// Whether an unwrap can succeed now.
+    /// Whether an unwrap can succeed now, under every KEK.
     pub ready: bool,
     /// What stands in the way or needs an operator, one sentence each.
     pub problems: Vec<String>,
@@ -80,7 +80,8 @@ impl Node {
         let state = self.snapshot();
         let hsm = self.hsm.status();
         let audit = self.journal.status();
-        let mut problems = self.problems.clone();
+        let found = self.vigil.findings();
+        let mut problems = found.problems();
         match &hsm.state {
             HsmState::Ready => {}
             HsmState::Starting => problems.push("the HSM worker is starting".to_owned()),
@@ -91,7 +92,7 @@ impl Node {
         }
         problems.extend(audit.why_not.clone());
         NodeStatus {
-            ready: matches!(hsm.state, HsmState::Ready) && audit.writable,
+            ready: matches!(hsm.state, HsmState::Ready) && found.is_sound() && audit.writable,
             problems,
             instance_id: state.instance_id(),
             instance_name: state.instance_name().to_owned(),

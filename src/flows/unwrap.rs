@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
 
-use super::Node;
+use super::{Node, label};
 use crate::access::{AccessError, Identity};
 use crate::audit::{AuditError, Draft, Outcome, Sealed};
 use crate::hsm::{HsmError, KeyRef, RewrapJob, UnwrapJob};
@@ -299,7 +299,12 @@ impl Node {
             command.wrapped_dek.as_bytes().len(),
         )?;
 
-        // 5. The HSM. Whatever comes back is sealed.
+        // 5. The HSM, as long as it is the one this ledger is tied to. What comes back is sealed.
+        if !self.vigil.is_ours() {
+            return Err(UnwrapError::HsmUnavailable {
+                retry_after: RETRY_AFTER_OUTAGE,
+            });
+        }
         match &command.recipient {
             None => self.unwrap_clear(version, command, deadline, draft).await,
             Some(to) => self.rewrap(version, command, to, deadline, draft).await,
@@ -322,7 +327,8 @@ impl Node {
                 Padding::OaepSha1 | Padding::OaepSha256 => None,
             },
         };
-        let answer = self.hsm.unwrap(&job, deadline).await.map_err(from_hsm)?;
+        let answer = self.hsm.unwrap(&job, deadline).await;
+        let answer = answer.map_err(|error| self.failed_on(version, error))?;
         draft.queue = answer.queue;
         draft.hsm = answer.hsm;
         Ok(SealedRelease::Clear(answer.value))
@@ -344,10 +350,44 @@ impl Node {
             recipient_spki: to.spki.clone(),
             recipient_padding: to.padding,
         };
-        let answer = self.hsm.rewrap(&job, deadline).await.map_err(from_hsm)?;
+        let answer = match self.hsm.rewrap(&job, deadline).await {
+            Err(error @ HsmError::Unsupported { .. }) => {
+                warn!(%error, "the token cannot wrap to this recipient");
+                return Err(UnwrapError::RecipientNotPossible);
+            }
+            answer => answer.map_err(|error| self.failed_on(version, error))?,
+        };
         draft.queue = answer.queue;
         draft.hsm = answer.hsm;
         Ok(SealedRelease::Recipient(answer.value))
+    }
+
+    /// What a failure of the HSM means to a caller. What it means to the operator is in the log, and
+    /// in the status once the token was looked at.
+    fn failed_on(&self, version: &Version, error: HsmError) -> UnwrapError {
+        if let HsmError::Busy { retry_after } = error {
+            return UnwrapError::Busy { retry_after };
+        }
+        if matches!(error, HsmError::Undecryptable) {
+            return UnwrapError::Undecryptable;
+        }
+        if matches!(error, HsmError::DeadlineExceeded) {
+            return UnwrapError::DeadlineExceeded;
+        }
+        match error.next() {
+            Next::TryAgain => {
+                warn!(%error, "the HSM is not available");
+                UnwrapError::HsmUnavailable {
+                    retry_after: RETRY_AFTER_OUTAGE,
+                }
+            }
+            Next::CallerFault | Next::Fatal => {
+                let key = label::of(version);
+                error!(key, %error, "the HSM does not serve a key of the ledger");
+                self.vigil.hurry();
+                UnwrapError::Internal
+            }
+        }
     }
 
     /// Step 6, the commit point: the record is on disk, then the seal is opened. A crash just before
@@ -400,34 +440,5 @@ fn check_recipient(to: &Recipient) -> Result<(), TypeError> {
             what,
             rule: "given oaep-sha1 or oaep-sha256",
         }),
-    }
-}
-
-/// What a failure of the HSM means to a caller. What it means to the operator is in the log.
-fn from_hsm(error: HsmError) -> UnwrapError {
-    if let HsmError::Busy { retry_after } = error {
-        return UnwrapError::Busy { retry_after };
-    }
-    if matches!(error, HsmError::Undecryptable) {
-        return UnwrapError::Undecryptable;
-    }
-    if matches!(error, HsmError::DeadlineExceeded) {
-        return UnwrapError::DeadlineExceeded;
-    }
-    if matches!(error, HsmError::Unsupported { .. }) {
-        warn!(%error, "the token cannot wrap to this recipient");
-        return UnwrapError::RecipientNotPossible;
-    }
-    match error.next() {
-        Next::TryAgain => {
-            warn!(%error, "the HSM is not available");
-            UnwrapError::HsmUnavailable {
-                retry_after: RETRY_AFTER_OUTAGE,
-            }
-        }
-        Next::CallerFault | Next::Fatal => {
-            error!(%error, "the HSM does not serve a key of the ledger");
-            UnwrapError::Internal
-        }
     }
 }

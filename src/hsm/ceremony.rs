@@ -1,7 +1,7 @@
 //! What makes and inspects keys. To make one takes an [`Authorized`] operation, which only the
 //! quorum policy can construct; without it the call does not compile:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0061
 //! # async fn init(hsm: kekd::hsm::Hsm, profile: kekd::hsm::profile::Profile) {
 //! hsm.generate([7; 16], "kekd kek", &profile).await.unwrap();
 //! # }
@@ -9,10 +9,11 @@
 //!
 //! and nobody else can make the proof:
 //!
-//! ```compile_fail
-//! use kekd::quorum::{Authorized, Initialise};
-//! let genesis_sha256 = kekd::types::Sha256::of(b"");
-//! let proof = Authorized::new(Initialise { genesis_sha256 }); // private to the quorum module
+//! ```compile_fail,E0624
+//! # use kekd::quorum::{Authorized, Initialise};
+//! fn forge(operation: Initialise) -> Authorized<Initialise> {
+//!     Authorized::new(operation) // private to the quorum module
+//! }
 //! ```
 //!
 //! With it, this compiles:

@@ -57,6 +57,20 @@ pub enum HsmError {
     /// Workers end or hang before they serve.
     #[error("the HSM worker gives no service: {0}")]
     NoService(Loss),
+    /// A start has waited long enough.
+    #[error(
+        "the module {module} (hsm.module) did not open the token within {limit_ms} ms (twice \
+         hsm.admin_timeout_ms); the latest try: {latest}. Is the HSM reachable, and is it the right \
+         module?"
+    )]
+    NotOpened {
+        /// The shared object.
+        module: PathBuf,
+        /// How long was waited.
+        limit_ms: u64,
+        /// What came of the latest try.
+        latest: String,
+    },
     /// The known-answer test failed on a worker that had just started.
     #[error("the token is open and fails the known-answer test: {detail}")]
     KnownAnswerFailed {
@@ -193,6 +207,7 @@ impl HsmError {
             | Self::Lost { .. }
             | Self::Spawn { .. }
             | Self::NoService(_)
+            | Self::NotOpened { .. }
             | Self::KnownAnswerFailed { .. }
             | Self::TokenNotFound { .. }
             | Self::Module { .. }

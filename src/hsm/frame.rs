@@ -5,7 +5,8 @@
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
-use prost::Message;
+use prost::bytes::Bytes;
+use prost::{DecodeError, Message};
 use zeroize::Zeroizing;
 
 /// Bytes of the longest message, without its length.
@@ -53,6 +54,12 @@ pub fn encode<M: Message>(message: &M) -> Result<Zeroizing<Vec<u8>>, FrameError>
     Ok(frame)
 }
 
+/// Reads a message. A byte string in it is copied once, into the message: from a plain slice prost
+/// would copy it into a buffer in between that nobody wipes, and it may be a DEK.
+pub fn decode<M: Message + Default>(body: Zeroizing<Vec<u8>>) -> Result<M, DecodeError> {
+    M::decode(Bytes::from_owner(body))
+}
+
 /// The body of the next frame, or `None` where the peer closed the socket between two frames.
 /// Blocks.
 pub fn read(mut socket: &UnixStream) -> Result<Option<Zeroizing<Vec<u8>>>, FrameError> {
@@ -92,6 +99,21 @@ mod tests {
         let body = read(&far).unwrap().unwrap();
         assert_eq!(Failure::decode(&body[..]).unwrap(), failure);
         assert!(read(&far).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_message_is_read_from_the_frames_own_bytes() {
+        let objects = DataObjects {
+            values: vec![vec![7; 32], vec![]],
+        };
+        let body = Zeroizing::new(objects.encode_to_vec());
+        assert_eq!(decode::<DataObjects>(body).unwrap(), objects);
+        assert!(decode::<DataObjects>(Zeroizing::new(vec![0x0a, 9])).is_err());
+        // What `decode` rests on: bytes taken from an owner are the owner's, and no copy.
+        let owner = Zeroizing::new(vec![7; 32]);
+        let inside = owner.as_ptr_range();
+        let mut bytes = Bytes::from_owner(owner);
+        assert!(inside.contains(&prost::bytes::Buf::copy_to_bytes(&mut bytes, 16).as_ptr()));
     }
 
     #[test]

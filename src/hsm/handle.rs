@@ -56,7 +56,7 @@ impl Hsm {
     /// Waits until the token was open once, and says which it is. Returns the error that stops a
     /// start: the PIN is refused, withheld or unreadable, there is no such token, the module or the
     /// worker program cannot be used. A worker that crashes or hangs at its start is tried again
-    /// for as long as this is waited for.
+    /// for twice `hsm.admin_timeout_ms`; then that is the error.
     pub async fn opened(&self) -> Result<Token, HsmError> {
         self.shared().opened().await
     }

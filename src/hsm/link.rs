@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -15,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use zeroize::Zeroizing;
 
-use super::frame::{FRAME_HEADER_LEN, FrameError, body_len, encode};
+use super::frame::{FRAME_HEADER_LEN, FrameError, body_len, decode, encode};
 use super::loss::Loss;
 use crate::proto::worker::request::Op;
 use crate::proto::worker::response::Result as Answered;
@@ -232,9 +231,9 @@ impl Link {
         self.state().outbox = None;
     }
 
-    fn deliver(&self, body: &[u8]) -> Result<(), Loss> {
-        let response = Response::decode(body)
-            .map_err(|error| Loss::Garbled(format!("no protobuf of ours: {error}")))?;
+    fn deliver(&self, body: Zeroizing<Vec<u8>>) -> Result<(), Loss> {
+        let response: Response =
+            decode(body).map_err(|error| Loss::Garbled(format!("no protobuf of ours: {error}")))?;
         let id = response.id;
         let Some(answered) = response.result else {
             return Err(Loss::Garbled(format!("an empty answer to request {id}")));
@@ -300,7 +299,7 @@ fn ends_link(failure: &Failure) -> Result<(), Loss> {
 async fn pump_in(link: Arc<Link>, mut socket: OwnedReadHalf) {
     loop {
         let outcome = match next_frame(&mut socket).await {
-            Ok(body) => link.deliver(&body),
+            Ok(body) => link.deliver(body),
             Err(FrameError::Socket(_)) => Err(Loss::Died(None)),
             Err(FrameError::TooLong { found }) => {
                 Err(Loss::Garbled(format!("a message of {found} bytes")))

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::error::HsmError;
 use super::job::KnownAnswer;
@@ -100,8 +100,28 @@ impl Shared {
         self.publish(Stage::Ready(Arc::clone(link)));
     }
 
-    /// The token, once it was open; or the error that stops a start.
+    /// The token, once it was open; or the error that stops a start. A worker that hangs or dies
+    /// gets a second chance, and no third: whoever starts a daemon is to hear what is wrong.
     pub(super) async fn opened(&self) -> Result<Token, HsmError> {
+        let limit = self.admin_limit().time.saturating_mul(2);
+        timeout(limit, self.first_opened())
+            .await
+            .unwrap_or_else(|_| {
+                Err(HsmError::NotOpened {
+                    module: self.config.module.clone(),
+                    limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+                    latest: match &*self.stage.borrow() {
+                        Stage::Unavailable { why, .. } => why.to_string(),
+                        Stage::Starting
+                        | Stage::Ready(_)
+                        | Stage::Refused { .. }
+                        | Stage::ShutDown => "the worker process has not answered".to_owned(),
+                    },
+                })
+            })
+    }
+
+    async fn first_opened(&self) -> Result<Token, HsmError> {
         let mut stage = self.stage.subscribe();
         loop {
             if let Some(token) = self.remembered().token.clone() {

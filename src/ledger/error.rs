@@ -35,7 +35,8 @@ pub enum LedgerError {
     /// What an initialisation left that did not finish.
     #[error(
         "expected a whole ledger or none; found {}, left by a kekd init that did not finish: \
-         nothing uses it; remove it and start again with a token that holds no kekd objects",
+         nothing uses it. Choose another state_dir, or move what is there to safety, and run kekd init \
+         again with a token that holds no kekd objects: the keys made before are of no use",
         .path.display()
     )]
     Unfinished {

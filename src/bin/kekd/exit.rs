@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use kekd::flows::init::InitError;
+use kekd::flows::init::{InitError, MakeError};
+use kekd::flows::inspect::InspectError;
 use kekd::flows::open::OpenError;
 use kekd::hsm::HsmError;
 use kekd::ledger::LedgerError;
@@ -76,7 +77,10 @@ pub fn in_full(error: &dyn Error) -> String {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let exit = match &error {
-            OpenError::Hsm(hsm) => hsm_exit(hsm),
+            // The token went away while it was looked at: as if it had not been there.
+            OpenError::Hsm(hsm) | OpenError::Inspect(InspectError::Hsm { source: hsm, .. }) => {
+                hsm_exit(hsm)
+            }
             OpenError::Ledger(LedgerError::Locked { .. }) => Exit::Fatal,
             OpenError::Ledger(_)
             | OpenError::Audit(_)
@@ -94,7 +98,11 @@ impl From<OpenError> for Failure {
 impl From<InitError> for Failure {
     fn from(error: InitError) -> Self {
         let exit = match &error {
-            InitError::Hsm(error) => hsm_exit(error),
+            InitError::Hsm(error)
+            | InitError::Make(
+                MakeError::Hsm { source: error, .. }
+                | MakeError::Inspect(InspectError::Hsm { source: error, .. }),
+            ) => hsm_exit(error),
             InitError::Genesis(_) | InitError::ProfileUnreadable { .. } => Exit::Configuration,
             InitError::Ledger(_)
             | InitError::Audit(_)
@@ -121,9 +129,16 @@ fn hsm_exit(error: &HsmError) -> Exit {
         error,
         HsmError::PinRefused { .. } | HsmError::PinWithheld { .. } | HsmError::PinUnreadable { .. }
     );
+    let of_key = matches!(
+        error,
+        HsmError::KeyMissing { .. } | HsmError::KeyAmbiguous { .. } | HsmError::KeyMismatch { .. }
+    );
     match error.next() {
         Next::Fatal if of_pin => Exit::Pin,
         Next::TryAgain => Exit::TokenUnavailable,
-        Next::Fatal | Next::CallerFault => Exit::Fatal,
+        // What the token refuses or lacks it will refuse and lack again.
+        Next::CallerFault => Exit::Refused,
+        Next::Fatal if of_key => Exit::Refused,
+        Next::Fatal => Exit::Fatal,
     }
 }

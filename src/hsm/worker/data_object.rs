@@ -19,19 +19,22 @@ const APPLICATION: &[u8] = b"kekd";
 pub(super) fn read(seat: &mut Seat, request: &ReadData) -> Result<DataObjects, JobError> {
     generate::check_label(&request.label)?;
     let values = settle::retry_lost(seat, |seat| {
-        let session = seat.session()?;
-        let mut values = Vec::new();
-        for object in find(session, &request.label)? {
-            values.push(
-                match key::attribute(session, object, AttributeType::Value)? {
-                    Some(Attribute::Value(value)) => value,
-                    Some(_) | None => Vec::new(),
-                },
-            );
-        }
-        Ok(values)
+        seat.list(|session| {
+            let objects = find(session, &request.label)?;
+            objects
+                .into_iter()
+                .map(|object| value_of(session, object))
+                .collect()
+        })
     })?;
     Ok(DataObjects { values })
+}
+
+fn value_of(session: &Session, object: ObjectHandle) -> Result<Vec<u8>, JobError> {
+    match key::attribute(session, object, AttributeType::Value)? {
+        Some(Attribute::Value(value)) => Ok(value),
+        Some(_) | None => Ok(Vec::new()),
+    }
 }
 
 /// Writes a data object, fixed for ever or in place of its predecessors.

@@ -16,7 +16,7 @@ const DATA_LABEL_PREFIX: &str = "kekd ";
 
 /// Lists them all.
 pub(super) fn inventory(seat: &mut Seat) -> Result<Objects, JobError> {
-    let objects = settle::retry_lost(seat, |seat| list(seat.session()?))?;
+    let objects = settle::retry_lost(seat, |seat| seat.list(list))?;
     Ok(Objects { objects })
 }
 

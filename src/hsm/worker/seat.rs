@@ -147,17 +147,37 @@ impl Seat {
     ) -> Result<ObjectHandle, JobError> {
         let generation = self.token.generation();
         match find(self.session()?) {
-            Err(JobError::KeyMissing { class, object_id }) => {
-                self.token.ensure_login()?;
-                if self.token.generation() == generation {
-                    // A token that went away shows no objects either.
-                    self.token.check_present()?;
-                    return Err(JobError::KeyMissing { class, object_id });
-                }
-                find(self.session()?)
-            }
+            Err(JobError::KeyMissing { class, object_id }) => match self.was_blind(generation)? {
+                true => find(self.session()?),
+                false => Err(JobError::KeyMissing { class, object_id }),
+            },
             found => found,
         }
+    }
+
+    /// Lists what must not be empty, and once more where an empty list turns out to mean that the
+    /// login was gone.
+    pub(super) fn list<T>(
+        &mut self,
+        find: impl Fn(&Session) -> Result<Vec<T>, JobError>,
+    ) -> Result<Vec<T>, JobError> {
+        let generation = self.token.generation();
+        let found = find(self.session()?)?;
+        match found.is_empty() && self.was_blind(generation)? {
+            true => find(self.session()?),
+            false => Ok(found),
+        }
+    }
+
+    /// Whether nothing was found for want of a login, which is made good. A token that went away
+    /// shows no objects either; that is an error.
+    fn was_blind(&self, generation: u64) -> Result<bool, JobError> {
+        self.token.ensure_login()?;
+        let was_blind = self.token.generation() != generation;
+        if !was_blind {
+            self.token.check_present()?;
+        }
+        Ok(was_blind)
     }
 
     fn known(&mut self, object_id: &[u8; 16]) -> Option<Known> {

@@ -23,14 +23,18 @@ pub(super) fn retry_lost<T>(
     }
 }
 
-/// Attempts what was given a caller's ciphertext or public key, and settles whose fault it is when
-/// the token does not say.
+/// Attempts what was given a caller's ciphertext or public key, and settles whose fault a failure
+/// is.
+///
+/// Every way in which a ciphertext can be bad takes the same steps: attempt, test, attempt. If only
+/// the ambiguous answers were settled, then the time would tell a bad padding from a good one
+/// around a value of another length, and on some tokens one bad padding from another.
 pub(super) fn settle<T>(
     seat: &mut Seat,
     attempt: impl Fn(&mut Seat) -> Result<T, JobError>,
 ) -> Result<T, JobError> {
     let error = match retry_lost(seat, &attempt) {
-        Err(error) if error.class() == Some(Class::Ambiguous) => error,
+        Err(error) if may_be_the_requests_fault(&error) => error,
         outcome => return outcome,
     };
     // The error may have left an operation active.
@@ -45,6 +49,11 @@ pub(super) fn settle<T>(
         Err(again) if again.class() == Some(Class::Ambiguous) => Err(blame(again)),
         outcome => outcome,
     }
+}
+
+fn may_be_the_requests_fault(error: &JobError) -> bool {
+    matches!(error, JobError::BadCiphertext { .. })
+        || matches!(error.class(), Some(Class::Ambiguous | Class::BadCiphertext))
 }
 
 /// The token does its work, but not for this request: the fault is in what the call was given.

@@ -9,7 +9,7 @@ use super::error::JobError;
 use super::seat::Seat;
 use super::{implicit_rejection, mechanism, settle};
 use crate::proto::worker::{Unwrap, Unwrapped};
-use crate::types::{DEK_LEN, Padding, WRAPPED_DEK_LEN_MAX};
+use crate::types::{Dek, Padding, WRAPPED_DEK_LEN_MAX};
 
 /// Decrypts a DEK.
 pub(super) fn unwrap(seat: &mut Seat, request: &Unwrap) -> Result<Unwrapped, JobError> {
@@ -23,7 +23,7 @@ pub(super) fn unwrap(seat: &mut Seat, request: &Unwrap) -> Result<Unwrapped, Job
         Padding::Pkcs1V15 => implicit_rejection::unwrap(seat, request)?,
     };
     Ok(Unwrapped {
-        dek: dek.to_vec(),
+        dek: dek.as_bytes().to_vec(),
         hsm_us: microseconds(taken),
     })
 }
@@ -49,17 +49,15 @@ fn decrypt(
     seat: &mut Seat,
     request: &Unwrap,
     padding: Padding,
-) -> Result<(Zeroizing<[u8; DEK_LEN]>, Duration), JobError> {
+) -> Result<(Dek, Duration), JobError> {
     let (key, _) = seat.private_key(request.key.as_ref())?;
     let session = seat.session()?;
     let mechanism = mechanism::of(padding);
     let start = Instant::now();
     let plaintext = Zeroizing::new(session.decrypt(&mechanism, key, &request.wrapped_dek)?);
     let taken = start.elapsed();
-    let mut dek = Zeroizing::new([0; DEK_LEN]);
-    if plaintext.len() != DEK_LEN {
-        return Err(JobError::BadCiphertext { return_value: None });
+    match Dek::try_from(plaintext.as_slice()) {
+        Ok(dek) => Ok((dek, taken)),
+        Err(_) => Err(JobError::BadCiphertext { return_value: None }),
     }
-    dek.copy_from_slice(&plaintext);
-    Ok((dek, taken))
 }

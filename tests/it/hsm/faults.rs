@@ -60,12 +60,35 @@ async fn a_module_that_hangs_at_the_start_is_started_again() {
     let rig = Rig::new("kekd hang at start", "kek-rsa-3072");
     rig.script("C_Initialize 1 hang");
     let hsm = rig.start(HsmConfig {
-        admin_timeout_ms: 1_000,
+        admin_timeout_ms: 5_000,
         ..rig.faulty_config()
     });
     hsm.opened().await.unwrap();
     assert_eq!(hsm.status().worker_restarts, 1);
     hsm.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_module_that_always_hangs_at_the_start_is_given_up_and_named() {
+    let rig = Rig::new("kekd hang at every start", "kek-rsa-3072");
+    for fault in ["C_Initialize * hang", "C_Initialize * segv"] {
+        rig.script(fault);
+        let hsm = rig.start(HsmConfig {
+            admin_timeout_ms: 1_000,
+            ..rig.faulty_config()
+        });
+        let error = hsm.opened().await.unwrap_err();
+        assert_eq!(error.next(), Next::TryAgain, "{fault}");
+        let said = error.to_string();
+        for words in [
+            "libkekd_test_fault.so",
+            "hsm.module",
+            "hsm.admin_timeout_ms",
+        ] {
+            assert!(said.contains(words), "{fault}: {said}");
+        }
+        hsm.shutdown().await;
+    }
 }
 
 #[tokio::test]
