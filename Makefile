@@ -13,7 +13,7 @@ setup: ## install what is missing: SoftHSM, OpenSC, OpenSSL, … (apt)
 
 demo: setup ## seal a recording with OpenSSL, open it through kekd
 	cargo build --locked --bins
-	sh docs/demo.sh
+	sh docs/demo.sh target/debug
 
 test: setup modules ## every test
 	cargo test --locked
