@@ -31,4 +31,5 @@ mod recovery;
 mod refusals;
 mod rig;
 mod softhsm;
+mod sync_order;
 mod unwrap;
