@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::access::{AccessError, Caller, Identity};
-use crate::audit::{Condition, Draft, Journal, Outcome};
+use crate::audit::{Draft, Journal, Outcome};
 use crate::clock::{Clock, UnixMs};
 use crate::hsm::{Hsm, HsmState};
 use crate::ledger::{Ledger, State};
@@ -70,7 +70,6 @@ impl Node {
     /// Records, as far as that is possible without waiting, that a connection was refused before it
     /// had an identity kekd accepts. `reason` is stable and machine readable.
     pub fn record_refused_connection(&self, peer: &str, reason: &'static str) {
-        self.counters.count_connection(false);
         let Ok(request_id) = RequestId::random() else {
             return;
         };
@@ -111,11 +110,6 @@ impl Node {
     /// Waits until the audit log can never again take a record in this process. The node must stop.
     pub async fn failed(&self) -> crate::audit::AuditError {
         self.journal.failed().await
-    }
-
-    /// Whether the audit log's writer is alive: its beats, to be compared with an earlier reading.
-    pub fn journal_condition(&self) -> Condition {
-        self.journal.changed().borrow().clone()
     }
 
     /// Ends the worker process. Calls that still come are refused.
