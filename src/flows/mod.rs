@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tracing::error;
 
 use crate::access::{AccessError, Caller, Identity};
 use crate::audit::{Draft, Journal, Outcome};
@@ -112,8 +113,12 @@ impl Node {
         self.journal.failed().await
     }
 
-    /// Ends the worker process. Calls that still come are refused.
+    /// Ends the worker process, and then the audit log with all that waits for its place in it.
+    /// Calls that still come are refused.
     pub async fn close(&self) {
         self.hsm.shutdown().await;
+        if let Err(error) = self.journal.clone().close().await {
+            error!(%error, "the audit log did not end in order");
+        }
     }
 }

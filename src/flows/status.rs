@@ -74,6 +74,12 @@ impl Node {
             HsmState::ShutDown => problems.push("the HSM is shut down".to_owned()),
         }
         problems.extend(audit.why_not.clone());
+        if audit.unrecorded > 0 {
+            let count = audit.unrecorded;
+            problems.push(format!(
+                "{count} refused connections are not in the audit log: its queue was full"
+            ));
+        }
         NodeStatus {
             ready: matches!(hsm.state, HsmState::Ready) && audit.writable,
             problems,
