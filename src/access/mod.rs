@@ -1,4 +1,4 @@
-//! Who may do what: from an authenticated identity to a [`Caller`], from a caller to a [`Grant`].
+//! Who may do what: from an authenticated identity to a [`Caller`], from a caller to its rights.
 //! Pure: no async, files, clock, randomness or logging. Nobody is let in by default: an identity
 //! the ledger does not name is no caller, and a role reaches only what its line below says.
 
@@ -135,7 +135,6 @@ impl AccessError {
 /// One client as the ledger names it.
 #[derive(Debug, Clone)]
 struct Client {
-    name: String,
     role: Role,
     keks: BTreeSet<KekName>,
 }
@@ -151,7 +150,6 @@ impl Clients {
     pub fn add(
         &mut self,
         identity: Identity,
-        name: String,
         role: Role,
         keks: BTreeSet<KekName>,
     ) -> Result<(), AccessError> {
@@ -159,7 +157,7 @@ impl Clients {
             return Err(AccessError::NamedTwice(identity));
         }
         self.by_identity
-            .insert(identity, Arc::new(Client { name, role, keks }));
+            .insert(identity, Arc::new(Client { role, keks }));
         Ok(())
     }
 
@@ -184,16 +182,6 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The authenticated identity.
-    pub const fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// The name the ledger gives this client.
-    pub fn name(&self) -> &str {
-        &self.client.name
-    }
-
     /// Whether the caller's role reaches this action at all.
     pub fn require(&self, action: Action) -> Result<(), AccessError> {
         if self.client.role.may(action) {
@@ -220,27 +208,14 @@ impl Caller {
         }
     }
 
-    /// The caller's right to unwrap under this KEK.
-    pub fn grant(&self, kek: &KekName) -> Result<Grant, AccessError> {
+    /// Refuses where the caller holds no grant to unwrap under this KEK.
+    pub fn require_grant(&self, kek: &KekName) -> Result<(), AccessError> {
         self.require(Action::Unwrap)?;
         if self.client.keks.contains(kek) {
-            Ok(Grant { kek: kek.clone() })
+            Ok(())
         } else {
             Err(AccessError::NotGranted(self.identity.clone()))
         }
-    }
-}
-
-/// A caller's right to unwrap under one KEK. Only [`Caller::grant`] makes one.
-#[derive(Debug)]
-pub struct Grant {
-    kek: KekName,
-}
-
-impl Grant {
-    /// The KEK it is for.
-    pub const fn kek(&self) -> &KekName {
-        &self.kek
     }
 }
 
@@ -257,9 +232,7 @@ mod tests {
             ("uid:0", Role::Operator, BTreeSet::new()),
             ("spiffe://t/auditor", Role::Auditor, BTreeSet::new()),
         ] {
-            clients
-                .add(identity.parse().unwrap(), "x".to_owned(), role, keks)
-                .unwrap();
+            clients.add(identity.parse().unwrap(), role, keks).unwrap();
         }
         clients
     }
@@ -276,8 +249,7 @@ mod tests {
         for (identity, kek, verdict) in cases {
             let caller = clients.caller(&identity.parse().unwrap()).unwrap();
             let found = caller
-                .grant(&kek.parse().unwrap())
-                .map(|_| ())
+                .require_grant(&kek.parse().unwrap())
                 .map_err(|e| e.to_string());
             match verdict {
                 Ok(()) => assert_eq!(found, Ok(()), "{identity} {kek}"),
@@ -309,12 +281,7 @@ mod tests {
     #[test]
     fn one_identity_has_one_role() {
         let mut clients = clients();
-        let again = clients.add(
-            Identity::Uid(0),
-            "y".to_owned(),
-            Role::Auditor,
-            BTreeSet::new(),
-        );
+        let again = clients.add(Identity::Uid(0), Role::Auditor, BTreeSet::new());
         assert_eq!(again, Err(AccessError::NamedTwice(Identity::Uid(0))));
     }
 

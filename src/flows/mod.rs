@@ -17,9 +17,10 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tracing::error;
 
 use crate::access::{AccessError, Caller, Identity};
-use crate::audit::{Condition, Draft, Journal, Outcome};
+use crate::audit::{Draft, Journal, Outcome};
 use crate::clock::{Clock, UnixMs};
 use crate::hsm::{Hsm, HsmState};
 use crate::ledger::{Ledger, State};
@@ -72,7 +73,6 @@ impl Node {
     /// Records, as far as that is possible without waiting, that a connection was refused before it
     /// had an identity kekd accepts. `reason` is stable and machine readable.
     pub fn record_refused_connection(&self, peer: &str, reason: &'static str) {
-        self.counters.count_connection(false);
         let Ok(request_id) = RequestId::random() else {
             return;
         };
@@ -119,13 +119,12 @@ impl Node {
         self.journal.failed().await
     }
 
-    /// Whether the audit log's writer is alive: its beats, to be compared with an earlier reading.
-    pub fn journal_condition(&self) -> Condition {
-        self.journal.changed().borrow().clone()
-    }
-
-    /// Ends the worker process. Calls that still come are refused.
+    /// Ends the worker process, and then the audit log with all that waits for its place in it.
+    /// Calls that still come are refused.
     pub async fn close(&self) {
         self.hsm.shutdown().await;
+        if let Err(error) = self.journal.clone().close().await {
+            error!(%error, "the audit log did not end in order");
+        }
     }
 }

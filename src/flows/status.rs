@@ -13,8 +13,6 @@ use crate::types::Sha256;
 pub struct Counters {
     released: AtomicU64,
     refused: AtomicU64,
-    connections_accepted: AtomicU64,
-    connections_refused: AtomicU64,
 }
 
 impl Counters {
@@ -23,16 +21,6 @@ impl Counters {
             &self.released
         } else {
             &self.refused
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a connection that was let in or not.
-    pub fn count_connection(&self, accepted: bool) {
-        let counter = if accepted {
-            &self.connections_accepted
-        } else {
-            &self.connections_refused
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -45,10 +33,6 @@ pub struct Counted {
     pub unwraps_released: u64,
     /// Unwraps refused or failed.
     pub unwraps_refused: u64,
-    /// Connections let in.
-    pub connections_accepted: u64,
-    /// Connections not let in.
-    pub connections_refused: u64,
 }
 
 /// The state of the node at one moment.
@@ -91,6 +75,12 @@ impl Node {
             HsmState::ShutDown => problems.push("the HSM is shut down".to_owned()),
         }
         problems.extend(audit.why_not.clone());
+        if audit.unrecorded > 0 {
+            let count = audit.unrecorded;
+            problems.push(format!(
+                "{count} refused connections are not in the audit log: its queue was full"
+            ));
+        }
         NodeStatus {
             ready: matches!(hsm.state, HsmState::Ready) && found.is_sound() && audit.writable,
             problems,
@@ -109,8 +99,6 @@ impl Node {
         Counted {
             unwraps_released: read(&self.counters.released),
             unwraps_refused: read(&self.counters.refused),
-            connections_accepted: read(&self.counters.connections_accepted),
-            connections_refused: read(&self.counters.connections_refused),
         }
     }
 }

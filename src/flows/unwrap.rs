@@ -292,7 +292,7 @@ impl Node {
         //    serves this padding, this form and this length in its present state.
         let version = snapshot.keyring().version(command.keypair_id)?;
         draft.kek = Some(version.kek.clone());
-        caller.grant(&version.kek)?;
+        caller.require_grant(&version.kek)?;
         version.admit(
             command.padding,
             form_of(command),

@@ -132,12 +132,7 @@ mod tests {
         let mut clients = Clients::default();
         for (identity, role) in [(CLIENT, Role::UnwrapClient), (OPERATOR, Role::Operator)] {
             clients
-                .add(
-                    identity.parse().unwrap(),
-                    "x".to_owned(),
-                    role,
-                    BTreeSet::new(),
-                )
+                .add(identity.parse().unwrap(), role, BTreeSet::new())
                 .unwrap();
         }
         let authorise =

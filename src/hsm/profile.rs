@@ -133,7 +133,6 @@ pub struct Waiver {
 pub struct Profile {
     source: Box<[u8]>,
     name: String,
-    summary: String,
     kind: KeyKind,
     paddings: Vec<Padding>,
     release: Vec<ReleaseForm>,
@@ -202,11 +201,6 @@ impl Profile {
     /// Its name, for example `kek-rsa-3072`.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// One sentence for people.
-    pub fn summary(&self) -> &str {
-        &self.summary
     }
 
     /// The exact bytes it was read from.

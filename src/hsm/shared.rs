@@ -23,7 +23,7 @@ use crate::proto::worker::request::Op;
 pub(super) enum Stage {
     Starting,
     Ready(Arc<Link>),
-    Unavailable { since: Instant, why: HsmError },
+    Unavailable { why: HsmError },
     Refused { why: HsmError },
     ShutDown,
 }
@@ -84,10 +84,7 @@ impl Shared {
         let state = match &stage {
             Stage::Starting => HsmState::Starting,
             Stage::Ready(_) => HsmState::Ready,
-            Stage::Unavailable { since, why } => HsmState::Unavailable {
-                since: *since,
-                why: why.clone(),
-            },
+            Stage::Unavailable { why } => HsmState::Unavailable { why: why.clone() },
             Stage::Refused { why } => HsmState::Refused { why: why.clone() },
             Stage::ShutDown => HsmState::ShutDown,
         };

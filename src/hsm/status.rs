@@ -1,8 +1,6 @@
 //! What can be said of the HSM without asking it: the state of the worker, the token as it was when
 //! last opened, what it was found able to do. Reading these never waits for an HSM.
 
-use std::time::Instant;
-
 use super::error::HsmError;
 use crate::proto::worker as proto;
 use crate::types::Padding;
@@ -17,8 +15,6 @@ pub enum HsmState {
     Ready,
     /// The token could not be opened. It is tried again, ever more rarely; calls are refused.
     Unavailable {
-        /// Since when.
-        since: Instant,
         /// What happened to the latest try.
         why: HsmError,
     },

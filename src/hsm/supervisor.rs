@@ -55,7 +55,6 @@ pub(super) struct Supervisor {
     generation: u64,
     /// Workers in a row that gave no service.
     failures: u32,
-    failing_since: Option<Instant>,
 }
 
 impl Supervisor {
@@ -70,7 +69,6 @@ impl Supervisor {
             stop,
             generation: 0,
             failures: 0,
-            failing_since: None,
         }
     }
 
@@ -96,7 +94,6 @@ impl Supervisor {
             Ending::Served { loss, lived } => {
                 warn!(%loss, "the HSM worker is replaced");
                 self.failures = 0;
-                self.failing_since = None;
                 Sequel::After(if lived < SETTLED {
                     jittered(PAUSE_MIN)
                 } else {
@@ -123,8 +120,7 @@ impl Supervisor {
         self.failures = self.failures.saturating_add(1);
         let pause = jittered(pause_after(self.failures));
         warn!(%why, failures = self.failures, ?pause, "the HSM is not available");
-        let since = *self.failing_since.get_or_insert_with(Instant::now);
-        self.shared.publish(Stage::Unavailable { since, why });
+        self.shared.publish(Stage::Unavailable { why });
         pause
     }
 
@@ -155,7 +151,6 @@ impl Supervisor {
                 return Ending::Failed(why.with_exit_status(status));
             }
         };
-        self.failing_since = None;
         let begun = Instant::now();
         let answered_before = worker.link.answered();
         info!(pid, label = %token.label, serial = %token.serial, "the token is open");

@@ -94,7 +94,7 @@ impl Document {
             let identity: Identity = named(&place, &table.identity)?;
             let keks = table.keks.iter().map(|kek| named(&place, kek));
             let keks = keks.collect::<Result<BTreeSet<KekName>, _>>()?;
-            clients.add(identity, table.name.clone(), table.role, keks)?;
+            clients.add(identity, table.role, keks)?;
         }
         Ok(clients)
     }

@@ -3,7 +3,7 @@
 //! signature is looked at here.
 
 use ssh_key::public::KeyData;
-use ssh_key::{EcdsaCurve, HashAlg, PublicKey};
+use ssh_key::{EcdsaCurve, PublicKey};
 
 /// Most officers an instance can have.
 pub const OFFICERS_MAX: usize = 32;
@@ -67,7 +67,6 @@ pub struct OfficerKey {
     pub(super) material: Material,
     /// The FIDO application, for example "ssh:", where the key lives in a security key.
     pub(super) application: Option<String>,
-    fingerprint: String,
 }
 
 /// What a key is, whatever it is wrapped in.
@@ -122,7 +121,6 @@ impl OfficerKey {
         Ok(Self {
             material,
             application,
-            fingerprint: data.fingerprint(HashAlg::Sha256).to_string(),
         })
     }
 
@@ -132,11 +130,6 @@ impl OfficerKey {
             (Material::Rsa { n, .. }, Material::Rsa { n: other, .. }) => n == other,
             (this, other) => this == other,
         }
-    }
-
-    /// The fingerprint as `ssh-keygen -l` shows it: `SHA256:` and base64.
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
     }
 }
 

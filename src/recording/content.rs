@@ -2,8 +2,6 @@
 //! before the first byte is decrypted; with CBC, which has no tag, only the padding can tell a wrong
 //! DEK, and one in about 256 wrong ones passes. Whatever does not open gives one error.
 
-use std::path::Path;
-
 use aes_gcm::aead::AeadInOut as _;
 use aes_gcm::{Aes256Gcm, KeyInit as _};
 use cbc::cipher::array::Array;
@@ -11,7 +9,7 @@ use cbc::cipher::{Block, BlockModeDecrypt as _, KeyIvInit as _};
 use zeroize::Zeroizing;
 
 use super::cipher::{Cipher, IV_LEN, NONCE_LEN, TAG_LEN};
-use super::{CHUNK_LEN, Envelope, Fault, Overwrite, RecordingError, output};
+use super::{CHUNK_LEN, Envelope, Fault, RecordingError};
 use crate::types::DEK_LEN;
 
 type Aes256CbcDecryptor = cbc::Decryptor<aes::Aes256>;
@@ -23,27 +21,6 @@ impl Content {
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
-    }
-
-    /// How many bytes.
-    pub fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Writes the bytes to a file, mode 0600, that appears whole or not at all; see
-    /// [`write_new`](super::write_new). `progress` gets the bytes written and their number.
-    pub fn write_new(
-        &self,
-        path: &Path,
-        overwrite: Overwrite,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<(), RecordingError> {
-        output::write_new(path, &[&self.0], overwrite, progress)
     }
 }
 

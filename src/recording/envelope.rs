@@ -85,11 +85,6 @@ impl Envelope {
             .iter()
             .find(|recipient| recipient.is(certificate))
     }
-
-    /// Bytes of the encrypted content.
-    pub fn content_len(&self) -> u64 {
-        self.ciphertext.len() as u64
-    }
 }
 
 /// What matters of a message: everything parsed but the content, which is only located.

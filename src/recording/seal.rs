@@ -1,8 +1,6 @@
 //! A recording made: AuthEnvelopedData with AES-256-GCM under a fresh DEK, the DEK wrapped with
 //! RSAES-OAEP for each certificate, outside any HSM. The DEK exists only inside [`seal`].
 
-use std::path::Path;
-
 use aes_gcm::aead::AeadInOut as _;
 use aes_gcm::{Aes256Gcm, KeyInit as _};
 use aws_lc_rs::rand;
@@ -15,9 +13,7 @@ use zeroize::Zeroizing;
 use super::ber::{OCTET_STRING, SET, write_header};
 use super::cipher::{ID_AUTH_ENVELOPED_DATA, ID_DATA, NONCE_LEN, TAG_LEN, gcm_algorithm};
 use super::oaep::algorithm_for;
-use super::{
-    Fault, Overwrite, RECIPIENTS_MAX, RecipientCertificate, RecordingError, Source, output,
-};
+use super::{Fault, RECIPIENTS_MAX, RecipientCertificate, RecordingError, Source};
 use crate::types::{DEK_LEN, Padding};
 
 const SEQUENCE: u8 = 0x30;
@@ -33,27 +29,11 @@ pub struct SealedRecording {
 
 impl SealedRecording {
     /// Bytes of the file.
-    pub fn len(&self) -> u64 {
+    pub fn file_len(&self) -> u64 {
         self.parts().iter().map(|part| part.len() as u64).sum()
     }
 
-    /// Never: a sealed recording has at least its recipients.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Writes the file, mode 0600, which appears whole or not at all; see
-    /// [`write_new`](super::write_new). `progress` gets the bytes written and their number.
-    pub fn write_new(
-        &self,
-        path: &Path,
-        overwrite: Overwrite,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<(), RecordingError> {
-        output::write_new(path, &self.parts(), overwrite, progress)
-    }
-
-    /// The bytes of the file, in three parts, for an output that is no file.
+    /// The bytes of the file, in three parts, for [`write_new`](super::write_new).
     pub fn parts(&self) -> [&[u8]; 3] {
         [&self.before, &self.ciphertext, &self.after]
     }

@@ -71,11 +71,6 @@ pub struct RewrappedDek(Vec<u8>);
 
 impl RewrappedDek {
     /// The bytes, as long as the recipient's modulus.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The bytes, to be sent.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }

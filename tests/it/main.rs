@@ -33,4 +33,5 @@ mod refusals;
 mod rig;
 mod softhsm;
 mod token;
+mod sync_order;
 mod unwrap;

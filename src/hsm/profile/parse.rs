@@ -35,7 +35,9 @@ const STATED: [AttributeName; 4] = [
 struct File {
     format: String,
     name: String,
-    summary: String,
+    /// For the people who read the file.
+    #[serde(rename = "summary")]
+    _summary: String,
     #[serde(default)]
     paddings: Vec<Padding>,
     #[serde(default)]
@@ -87,7 +89,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Profile, ProfileError> {
     Ok(Profile {
         source: bytes.into(),
         name: file.name,
-        summary: file.summary,
         kind,
         paddings: file.paddings,
         release: file.release,

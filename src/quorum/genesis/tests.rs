@@ -66,7 +66,7 @@ fn a_document_is_read_and_kept_byte_for_byte() {
     assert_eq!(genesis.kek(&kek).unwrap().profile, "kek-rsa-3072");
     let identity = "spiffe://kekd.test/lkm-1".parse().unwrap();
     let caller = genesis.clients().caller(&identity).unwrap();
-    assert!(caller.grant(&kek).is_ok());
+    assert!(caller.require_grant(&kek).is_ok());
 }
 
 #[test]

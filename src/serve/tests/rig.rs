@@ -209,17 +209,10 @@ async fn serve(
 ) {
     let mut named = Clients::default();
     named
-        .add(
-            CLIENT.parse().unwrap(),
-            "c".to_owned(),
-            Role::UnwrapClient,
-            [].into(),
-        )
+        .add(CLIENT.parse().unwrap(), Role::UnwrapClient, [].into())
         .unwrap();
     let uid = Identity::of_uid(rustix::process::getuid().as_raw()).unwrap();
-    named
-        .add(uid, "u".to_owned(), Role::Auditor, [].into())
-        .unwrap();
+    named.add(uid, Role::Auditor, [].into()).unwrap();
     let authorise = move |identity: &Identity, action| named.caller(identity)?.require(action);
     let gate = GateLayer::new(Arc::clone(&network), Arc::new(authorise));
     let (ready, readiness) = watch::channel(true);

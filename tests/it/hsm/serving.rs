@@ -37,7 +37,7 @@ async fn a_recipient_gets_the_dek_under_its_own_key() {
     let dek = recipient
         .decrypt(
             &OAEP_SHA1_MGF1SHA1,
-            rewrapped.as_bytes(),
+            &rewrapped.into_bytes(),
             &mut plaintext,
             None,
         )

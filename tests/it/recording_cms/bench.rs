@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use kekd::recording::{
     Content, Envelope, Overwrite, Recipient, RecipientCertificate, RecordingError,
-    SIZE_MAX_DEFAULT, Source, seal,
+    SIZE_MAX_DEFAULT, Source, seal, write_new,
 };
 use kekd::types::Padding;
 use tempfile::TempDir;
@@ -117,15 +117,20 @@ impl Bench {
     pub(super) fn sealed_here(&self, to: &str, padding: Padding) {
         let source = Source::open(&self.path("call.wav")).unwrap();
         let certificate = self.read_certificate("kek.pem");
-        seal(
+        let sealed = seal(
             source,
             &[certificate],
             padding,
             SIZE_MAX_DEFAULT,
             &mut |_, _| (),
         )
-        .unwrap()
-        .write_new(&self.path(to), Overwrite::No, &mut |_, _| ())
+        .unwrap();
+        write_new(
+            &self.path(to),
+            &sealed.parts(),
+            Overwrite::No,
+            &mut |_, _| (),
+        )
         .unwrap();
     }
 }

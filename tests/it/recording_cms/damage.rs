@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use kekd::recording::{Fault, Overwrite};
+use kekd::recording::{Fault, Overwrite, write_new};
 use kekd::types::Padding;
 use proptest::prelude::*;
 
@@ -79,8 +79,14 @@ fn a_changed_byte_or_another_dek_opens_nothing() {
         bad[place] ^= 0x10;
         let output = bench.path("opened");
         let opened = parse(&bad).unwrap().open(&dek, &mut |_, _| ());
-        let refused =
-            opened.and_then(|content| content.write_new(&output, Overwrite::No, &mut |_, _| ()));
+        let refused = opened.and_then(|content| {
+            write_new(
+                &output,
+                &[content.as_bytes()],
+                Overwrite::No,
+                &mut |_, _| (),
+            )
+        });
         assert!(
             matches!(refused.unwrap_err().fault, Fault::DoesNotOpen),
             "byte {place}"
@@ -157,16 +163,16 @@ fn opens_half_way() {
         .unwrap()
         .open(&dek, &mut |_, _| ())
         .unwrap();
-    content
-        .write_new(Path::new("opened"), Overwrite::Yes, &mut |done, total| {
-            assert!(done < total, "nobody killed the process");
-            let mut stdout = std::io::stdout().lock();
-            stdout.write_all(b"half way\n").unwrap();
-            stdout.flush().unwrap();
-            // Ends only when the other side does, which is what kills this process.
-            std::io::stdin().read_exact(&mut [0]).unwrap();
-        })
-        .unwrap();
+    let mut progress = |done, total| {
+        assert!(done < total, "nobody killed the process");
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(b"half way\n").unwrap();
+        stdout.flush().unwrap();
+        // Ends only when the other side does, which is what kills this process.
+        std::io::stdin().read_exact(&mut [0]).unwrap();
+    };
+    let (path, parts) = (Path::new("opened"), [content.as_bytes()]);
+    write_new(path, &parts, Overwrite::Yes, &mut progress).unwrap();
 }
 
 #[test]

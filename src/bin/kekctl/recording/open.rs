@@ -123,7 +123,7 @@ impl Open {
         target.write(&[content.as_bytes()], &mut |done, total| {
             progress.at(done, total)
         })?;
-        Ok(content.len())
+        Ok(u64::try_from(content.as_bytes().len())?)
     }
 }
 

@@ -84,7 +84,7 @@ impl Seal {
         drop(progress);
         let report = Sealed {
             out: target.path().display().to_string(),
-            bytes: sealed.len(),
+            bytes: sealed.file_len(),
             padding: self.padding.name(),
             recipients: sealed_for,
         };
