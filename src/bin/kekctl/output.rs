@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -37,7 +38,7 @@ pub enum Stream {
     Err,
 }
 
-const BOLD_RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+const BOLD_RED: Style = AnsiColor::Red.on_default().bold();
 
 /// Settles the use of colour for the whole run.
 pub fn colour(when: Colour) {
