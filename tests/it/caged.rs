@@ -5,22 +5,18 @@ use std::process::{Command, Output};
 
 use crate::harness::{Kek, Rig};
 
-const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
-
-fn pkcs11_tool(rig: &Rig, arguments: &[&str]) -> Output {
-    rig.token_command("pkcs11-tool")
-        .args([
-            "--module",
-            SOFTHSM,
-            "--token-label",
-            "kekd-rig",
-            "--login",
-            "--pin",
-            &rig.pin(),
-        ])
-        .args(arguments)
-        .output()
-        .unwrap()
+/// What asks a key to sign something.
+const fn signing(id: &str) -> [&str; 7] {
+    let mechanism = "SHA256-RSA-PKCS";
+    [
+        "--sign",
+        "--mechanism",
+        mechanism,
+        "--id",
+        id,
+        "-i",
+        "/etc/hostname",
+    ]
 }
 
 fn text(output: &Output) -> String {
@@ -31,14 +27,13 @@ fn text(output: &Output) -> String {
 async fn pkcs11_tool_sees_a_caged_key() {
     let rig = Rig::serving();
     let client = rig.client("lkm-1").await;
-    let id = Kek::of(&client, "recordings").await.keypair_id;
-    let id_hex: String = id
-        .as_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let id_hex = Kek::of(&client, "recordings").await.cka_id();
 
-    let listing = text(&pkcs11_tool(&rig, &["--list-objects", "--type", "privkey"]));
+    let listing = text(
+        &rig.pkcs11_tool(&["--list-objects", "--type", "privkey"])
+            .output()
+            .unwrap(),
+    );
     let ours = listing
         .split("Private Key Object")
         .find(|object| object.contains(&id_hex))
@@ -82,7 +77,7 @@ async fn pkcs11_tool_sees_a_caged_key() {
         "-o",
         out,
     ];
-    pkcs11_tool(&rig, &read);
+    rig.pkcs11_tool(&read).output().unwrap();
     assert!(
         std::fs::read(out).is_ok_and(|bytes| bytes.is_empty()) || !Path::new(out).exists(),
         "a private key was read"
@@ -95,7 +90,7 @@ async fn pkcs11_tool_sees_a_caged_key() {
         "77",
         "--usage-wrap",
     ];
-    assert!(pkcs11_tool(&rig, &aes).status.success());
+    assert!(rig.pkcs11_tool(&aes).output().unwrap().status.success());
     for attempt in [
         &[
             "--wrap",
@@ -108,17 +103,9 @@ async fn pkcs11_tool_sees_a_caged_key() {
             "-o",
             out,
         ][..],
-        &[
-            "--sign",
-            "--mechanism",
-            "SHA256-RSA-PKCS",
-            "--id",
-            &id_hex,
-            "-i",
-            "/etc/hostname",
-        ][..],
+        &signing(&id_hex)[..],
     ] {
-        let output = pkcs11_tool(&rig, attempt);
+        let output = rig.pkcs11_tool(attempt).output().unwrap();
         assert!(
             !output.status.success(),
             "{attempt:?} succeeded: {}",
@@ -152,22 +139,7 @@ async fn a_self_signed_kek_signed_once_and_never_again() {
         .unwrap();
     assert!(verify.status.success(), "{}", text(&verify));
 
-    let id_hex: String = kek
-        .keypair_id
-        .as_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let sign = [
-        "--sign",
-        "--mechanism",
-        "SHA256-RSA-PKCS",
-        "--id",
-        &id_hex,
-        "-i",
-        "/etc/hostname",
-    ];
-    let output = pkcs11_tool(&rig, &sign);
+    let output = rig.pkcs11_tool(&signing(&kek.cka_id())).output().unwrap();
     assert!(
         !output.status.success(),
         "the KEK still signs: {}",

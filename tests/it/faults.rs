@@ -2,14 +2,13 @@
 //! what its script says. Cases are numbered as in the list of fault tests of the design.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use kekd::client::ClientError;
 use kekd::proto::v1::Outcome;
 use kekd::types::Padding;
 
-use crate::harness::{Kek, Rig, dek, reason};
+use crate::harness::{Kek, Rig, dek, reason, test_module};
 
 /// A rig whose module is the fault module, and the files that steer it.
 struct Faulty {
@@ -19,7 +18,7 @@ struct Faulty {
 impl Faulty {
     fn stopped() -> Self {
         let mut rig = Rig::stopped();
-        let module = module("kekd_test_fault");
+        let module = test_module("kekd_test_fault");
         rig.edit("kekd.toml", |text| {
             let old = text
                 .lines()
@@ -68,18 +67,6 @@ impl Faulty {
             .unwrap()
             .worker_restarts
     }
-}
-
-/// A test module, built by `make modules`.
-pub fn module(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join(format!("target/modules/debug/lib{name}.so"));
-    assert!(
-        path.exists(),
-        "{} is missing: run `make modules`",
-        path.display()
-    );
-    path
 }
 
 /// Cases 1 and 3: one error of the token, and the answer is right all the same.
@@ -201,18 +188,7 @@ async fn a_hung_hsm_blocks_neither_status_nor_health() {
         "{error}"
     );
     faulty.script("");
-    let mut back = false;
-    for _ in 0..200 {
-        back = client
-            .unwrap(kek.call(Padding::OaepSha1, &[3; 32]))
-            .await
-            .is_ok();
-        if back {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(back, "the service did not come back by itself");
+    kek.comes_back(&client).await;
 }
 
 async fn health(rig: &Rig) -> i32 {
@@ -268,18 +244,7 @@ async fn a_module_that_dies_at_each_start_makes_no_busy_loop() {
     let restarts = faulty.restarts().await;
     assert!(restarts < 20, "{restarts} restarts in about two seconds");
     faulty.script("");
-    let mut back = false;
-    for _ in 0..400 {
-        back = client
-            .unwrap(kek.call(Padding::OaepSha1, &[3; 32]))
-            .await
-            .is_ok();
-        if back {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(back, "the service did not come back by itself");
+    kek.comes_back(&client).await;
 }
 
 /// Case 9: a wrong PIN costs one try, however often the daemon is started.

@@ -46,6 +46,28 @@ pub fn openssl_options(option: &'static str, padding: Padding) -> Vec<&'static s
     values.iter().flat_map(|value| [option, *value]).collect()
 }
 
+/// Makes a shell script that can be run. Written by another process: were it this one, a neighbouring
+/// test's fork could hold it open for writing (`ETXTBSY`).
+pub fn program(path: &Path, script: &str) {
+    must(
+        Command::new("sh")
+            .args([
+                "-c",
+                r#"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod 700 "$1""#,
+                "sh",
+            ])
+            .args([path.as_os_str(), script.as_ref()]),
+    );
+}
+
+/// A PKCS#11 module for tests, built by `make modules`.
+pub fn test_module(name: &str) -> PathBuf {
+    let file = format!("target/modules/debug/lib{name}.so");
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    assert!(module.exists(), "run `make modules` first: no {module:?}");
+    module
+}
+
 /// Copies a folder with all it holds, through `cp`, which keeps modes.
 pub fn copy(from: &Path, to: &Path) {
     must(Command::new("cp").arg("-a").arg(from).arg(to));
@@ -251,6 +273,22 @@ impl Rig {
         command
     }
 
+    /// OpenSC's `pkcs11-tool`, logged in, on this rig's token.
+    pub fn pkcs11_tool(&self, arguments: &[&str]) -> Command {
+        let mut command = self.token_command("pkcs11-tool");
+        command.arg("--module").arg(self.token.module());
+        command.args(["--token-label", self.token.label()]);
+        command.args(["--login", "--pin", &self.pin()]);
+        command.args(arguments);
+        command
+    }
+
+    /// The worker's process id.
+    pub async fn worker_pid(&self) -> u32 {
+        let status = self.client("operator").await.status().await.unwrap();
+        status.token.unwrap().worker_pid
+    }
+
     /// The token's PIN.
     pub fn pin(&self) -> String {
         fs::read_to_string(self.home.path().join(self.token.pin_file()))
@@ -330,6 +368,23 @@ impl Kek {
             .unwrap()
             .as_bytes()
             .to_vec()
+    }
+
+    /// The keypair id as PKCS#11 tools write a `CKA_ID`: 32 hexadecimal digits.
+    pub fn cka_id(&self) -> String {
+        self.keypair_id.to_string().replace('-', "")
+    }
+
+    /// Unwraps until that goes well: the service comes back by itself.
+    pub async fn comes_back(&self, client: &Client) {
+        for _ in 0..400 {
+            let call = self.call(Padding::OaepSha1, &[3; 32]);
+            if client.unwrap(call).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the service did not come back by itself");
     }
 
     /// A call that unwraps `dek`.

@@ -63,15 +63,7 @@ async fn no_dek_and_no_pin_is_written_anywhere() {
         client.unwrap(long).await.ok();
     }
     let daemon = rig.daemon_pid();
-    let worker = rig
-        .client("operator")
-        .await
-        .status()
-        .await
-        .unwrap()
-        .token
-        .unwrap()
-        .worker_pid;
+    let worker = rig.worker_pid().await;
     for pid in [daemon, worker] {
         for file in ["environ", "cmdline"] {
             let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap();
@@ -105,15 +97,7 @@ async fn no_dek_and_no_pin_is_written_anywhere() {
 #[tokio::test]
 async fn daemon_and_worker_leave_no_core_and_let_nobody_look() {
     let rig = Rig::serving();
-    let worker = rig
-        .client("operator")
-        .await
-        .status()
-        .await
-        .unwrap()
-        .token
-        .unwrap()
-        .worker_pid;
+    let worker = rig.worker_pid().await;
     for pid in [rig.daemon_pid(), worker] {
         // A process that is not dumpable belongs to root in /proc (prctl(2), PR_SET_DUMPABLE), and its
         // limits say that it leaves no core.

@@ -5,9 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::harness::{Kek, Rig, copy, must};
-
-const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+use crate::harness::{KEKCTL, KEKD, Kek, Rig, copy, must};
 
 /// Asserts that the daemon refuses to start and that its message says all of this.
 fn refuses(rig: &Rig, said: &[&str]) {
@@ -125,24 +123,10 @@ fn an_older_ledger_with_its_own_good_checkpoint() {
     // entry and a checkpoint over it alone cannot be forged without the HSM, so the anchor is moved
     // ahead instead, as later entries would have done.
     let rig = Rig::stopped();
-    let pin = rig.pin();
     let ahead = rig.dir.join("anchor");
-    must(rig.token_command("pkcs11-tool").args([
-        "--module",
-        SOFTHSM,
-        "--token-label",
-        "kekd-rig",
-        "--login",
-        "--pin",
-        &pin,
-        "--read-object",
-        "--type",
-        "data",
-        "--label",
-        "kekd anchor",
-        "-o",
-        ahead.to_str().unwrap(),
-    ]));
+    let anchor = ["--type", "data", "--label", "kekd anchor"];
+    let read = ["--read-object", "-o", ahead.to_str().unwrap()];
+    must(&mut rig.pkcs11_tool(&[&anchor[..], &read].concat()));
     let text = fs::read_to_string(&ahead).unwrap();
     let moved = text.replace("size 5", "size 6");
     assert_ne!(
@@ -150,22 +134,8 @@ fn an_older_ledger_with_its_own_good_checkpoint() {
         "the anchor does not say its size as expected: {text}"
     );
     fs::write(&ahead, moved).unwrap();
-    must(rig.token_command("pkcs11-tool").args([
-        "--module",
-        SOFTHSM,
-        "--token-label",
-        "kekd-rig",
-        "--login",
-        "--pin",
-        &pin,
-        "--write-object",
-        ahead.to_str().unwrap(),
-        "--type",
-        "data",
-        "--label",
-        "kekd anchor",
-        "--private",
-    ]));
+    let write = ["--private", "--write-object", ahead.to_str().unwrap()];
+    must(&mut rig.pkcs11_tool(&[&anchor[..], &write].concat()));
     refuses(&rig, &["anchor", "6", "5"]);
 }
 
@@ -186,90 +156,54 @@ fn the_ledger_of_another_instance() {
     drop(other);
     let foreign = tempfile::tempdir().unwrap();
     let folder = foreign.path().join("rig");
-    let kekctl = crate::harness::KEKCTL;
     must(
-        Command::new(kekctl)
+        Command::new(KEKCTL)
             .args(["rig", "up", "--kek", "recordings=kek-rsa-3072"])
             .arg(&folder),
     );
-    must(Command::new(kekctl).args(["rig", "stop"]).arg(&folder));
+    must(Command::new(KEKCTL).args(["rig", "stop"]).arg(&folder));
     fs::remove_dir_all(rig.dir.join("state")).unwrap();
     copy(&folder.join("state"), &rig.dir.join("state"));
     // The other rig's token has the same label and another serial number.
     refuses(&rig, &["serial"]);
 }
 
-fn key_object(rig: &Rig, arguments: &[&str]) {
-    let pin = rig.pin();
-    must(
-        rig.token_command("pkcs11-tool")
-            .args([
-                "--module",
-                SOFTHSM,
-                "--token-label",
-                "kekd-rig",
-                "--login",
-                "--pin",
-                &pin,
-            ])
-            .args(arguments),
-    );
+/// The `CKA_ID` of the first KEK.
+async fn first_id(rig: &Rig) -> String {
+    rig.start();
+    let kek = Kek::of(&rig.client("lkm-1").await, "recordings").await;
+    rig.stop();
+    kek.cka_id()
 }
 
-async fn first_keypair(rig: &Rig) -> String {
-    rig.start();
-    let id = Kek::of(&rig.client("lkm-1").await, "recordings")
-        .await
-        .keypair_id;
-    rig.stop();
-    id.as_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+/// Plants a key pair under the label of the first KEK.
+fn plant(rig: &Rig, id: &str) {
+    let label = "kekd kek recordings/1";
+    let pair = ["--keypairgen", "--key-type", "rsa:2048"];
+    must(&mut rig.pkcs11_tool(&[&pair[..], &["--id", id, "--label", label]].concat()));
 }
 
 #[tokio::test]
 async fn a_lookalike_key() {
     let rig = Rig::stopped();
-    let id = first_keypair(&rig).await;
-    key_object(
-        &rig,
-        &[
-            "--keypairgen",
-            "--key-type",
-            "rsa:2048",
-            "--id",
-            &id,
-            "--label",
-            "kekd kek recordings/1",
-        ],
-    );
+    let id = first_id(&rig).await;
+    plant(&rig, &id);
     refuses(&rig, &["look like 'kekd kek recordings/1'", "planted"]);
 }
 
-#[tokio::test]
-async fn a_lookalike_by_label_alone() {
+#[test]
+fn a_lookalike_by_label_alone() {
     let rig = Rig::stopped();
-    key_object(
-        &rig,
-        &[
-            "--keypairgen",
-            "--key-type",
-            "rsa:2048",
-            "--id",
-            "ff",
-            "--label",
-            "kekd kek recordings/1",
-        ],
-    );
+    plant(&rig, "ff");
     refuses(&rig, &["look like 'kekd kek recordings/1'", "planted"]);
 }
 
 #[tokio::test]
 async fn a_missing_key() {
     let rig = Rig::stopped();
-    let id = first_keypair(&rig).await;
-    key_object(&rig, &["--delete-object", "--type", "privkey", "--id", &id]);
+    let id = first_id(&rig).await;
+    let delete = ["--delete-object", "--type", "privkey", "--id", &id];
+    must(&mut rig.pkcs11_tool(&delete));
     refuses(
         &rig,
         &[
@@ -314,7 +248,7 @@ fn a_module_that_is_not_there() {
 #[test]
 fn a_second_daemon_on_one_state_folder() {
     let rig = Rig::serving();
-    let second = Command::new(crate::harness::KEKD)
+    let second = Command::new(KEKD)
         .args(["serve", "--config"])
         .arg(rig.dir.join("kekd.toml"))
         .env("SOFTHSM2_CONF", rig.dir.join("softhsm2.conf"))
@@ -328,16 +262,8 @@ fn a_second_daemon_on_one_state_folder() {
 #[test]
 fn a_token_without_its_anchor() {
     let rig = Rig::stopped();
-    key_object(
-        &rig,
-        &[
-            "--delete-object",
-            "--type",
-            "data",
-            "--label",
-            "kekd anchor",
-        ],
-    );
+    let anchor = ["--type", "data", "--label", "kekd anchor"];
+    must(&mut rig.pkcs11_tool(&[&["--delete-object"], &anchor[..]].concat()));
     refuses(&rig, &["kekd anchor", "found 0"]);
 }
 
@@ -367,32 +293,31 @@ fn so_pin(rig: &Rig) -> String {
         .to_owned()
 }
 
-#[test]
-fn init_refuses_where_an_instance_exists() {
-    let rig = Rig::stopped();
-    let mut command = Command::new(crate::harness::KEKD);
-    command
-        .arg("init")
-        .arg("--config")
-        .arg(rig.dir.join("kekd.toml"))
-        .arg("--genesis")
-        .arg(rig.dir.join("genesis.toml"))
-        .env("SOFTHSM2_CONF", rig.dir.join("softhsm2.conf"));
-    for officer in ["alice", "bob"] {
-        command
-            .arg("--signature")
-            .arg(rig.dir.join(format!("genesis.toml.{officer}.sig")));
+/// `kekd init` with the signatures of these officers, which must be refused: what it says.
+fn init_refused(rig: &Rig, officers: &[&str]) -> String {
+    let mut command = Command::new(KEKD);
+    command.arg("init").arg("--config");
+    command.arg(rig.dir.join("kekd.toml")).arg("--genesis");
+    command.arg(rig.dir.join("genesis.toml"));
+    command.env("SOFTHSM2_CONF", rig.dir.join("softhsm2.conf"));
+    for officer in officers {
+        let signature = rig.dir.join(format!("genesis.toml.{officer}.sig"));
+        command.arg("--signature").arg(signature);
     }
     let output = command.output().unwrap();
     assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn init_refuses_where_an_instance_exists() {
+    let rig = Rig::stopped();
+    let said = init_refused(&rig, &["alice", "bob"]);
     assert!(said.contains("ledger.db"), "{said}");
 
     // Without the ledger, the keys in the token still say that something was here.
     fs::remove_dir_all(rig.dir.join("state")).unwrap();
-    let output = command.output().unwrap();
-    assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = init_refused(&rig, &["alice", "bob"]);
     assert!(said.contains("kekd "), "{said}");
     assert!(!state(&rig, "ledger.db").exists());
 }
@@ -400,27 +325,9 @@ fn init_refuses_where_an_instance_exists() {
 #[test]
 fn init_needs_the_officers() {
     let rig = Rig::stopped();
-    let init = |signatures: &[&str]| {
-        let mut command = Command::new(crate::harness::KEKD);
-        command
-            .arg("init")
-            .arg("--config")
-            .arg(rig.dir.join("kekd.toml"))
-            .arg("--genesis")
-            .arg(rig.dir.join("genesis.toml"))
-            .env("SOFTHSM2_CONF", rig.dir.join("softhsm2.conf"));
-        for officer in signatures {
-            command
-                .arg("--signature")
-                .arg(rig.dir.join(format!("genesis.toml.{officer}.sig")));
-        }
-        let output = command.output().unwrap();
-        assert!(!output.status.success());
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    };
     fs::remove_dir_all(rig.dir.join("state")).unwrap();
-    let said = init(&["alice"]);
+    let said = init_refused(&rig, &["alice"]);
     assert!(said.contains('2') && said.contains("alice"), "{said}");
-    let said = init(&["alice", "alice"]);
+    let said = init_refused(&rig, &["alice", "alice"]);
     assert!(said.contains("alice has signed already"), "{said}");
 }

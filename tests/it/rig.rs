@@ -4,24 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A program that stands where kekd should be; `$1` is `init` or `serve`. Written by another process:
-/// were it this one, a neighbouring test's fork could hold it open for writing (`ETXTBSY`).
-fn program(dir: &Path, script: &str) -> PathBuf {
+use crate::harness::{KEKCTL, program};
+
+/// A program that stands where kekd should be; `$1` is `init` or `serve`.
+fn not_kekd(dir: &Path, script: &str) -> PathBuf {
     let path = dir.join("not-kekd");
-    let written = Command::new("sh")
-        .args([
-            "-c",
-            r#"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod 700 "$1""#,
-            "sh",
-        ])
-        .args([path.as_os_str(), script.as_ref()])
-        .status();
-    assert!(written.unwrap().success());
+    program(&path, script);
     path
 }
 
 fn kekctl(args: &[&str], kekd: Option<&Path>, rig: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kekctl"));
+    let mut command = Command::new(KEKCTL);
     command.args(args).arg(rig);
     if let Some(kekd) = kekd {
         command.arg("--kekd").arg(kekd);
@@ -36,7 +29,7 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn a_daemon_that_cannot_be_initialised_is_quoted() {
     let dir = tempfile::tempdir().unwrap();
-    let kekd = program(dir.path(), "echo the token refused >&2; exit 69");
+    let kekd = not_kekd(dir.path(), "echo the token refused >&2; exit 69");
     let rig = dir.path().join("rig");
     let up = kekctl(&["rig", "up"], Some(&kekd), &rig);
     assert_eq!(up.status.code(), Some(1));
@@ -50,7 +43,7 @@ fn a_daemon_that_cannot_be_initialised_is_quoted() {
 fn a_daemon_that_ends_before_it_is_ready_is_quoted_from_its_log() {
     let dir = tempfile::tempdir().unwrap();
     let script = "[ $1 = serve ] || exit 0; echo this ledger is of another token; exit 78";
-    let kekd = program(dir.path(), script);
+    let kekd = not_kekd(dir.path(), script);
     let rig = dir.path().join("rig");
     let up = kekctl(&["rig", "up"], Some(&kekd), &rig);
     assert_eq!(up.status.code(), Some(69), "{}", stderr(&up));
@@ -70,7 +63,7 @@ fn a_daemon_that_ends_before_it_is_ready_is_quoted_from_its_log() {
 #[test]
 fn a_stranger_with_the_daemons_process_id_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let kekd = program(dir.path(), "exit 1");
+    let kekd = not_kekd(dir.path(), "exit 1");
     let rig = dir.path().join("rig");
     kekctl(&["rig", "up"], Some(&kekd), &rig);
     // A process id that was passed on since: this test's own.

@@ -4,13 +4,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use kekd::types::Padding;
 
-use crate::harness::{KEKD, Kek, Rig, dek};
+use crate::harness::{KEKD, Kek, Rig, dek, program};
 
 /// Unwraps, one after the other, on one connection.
 const CALLS: u8 = 20;
@@ -56,16 +55,15 @@ fn run_under_strace(rig: &Rig, trace: &Path) {
     let calls = "openat,accept4,read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,\
                  fsync,fdatasync";
     let script = format!(
-        "#!/bin/sh\nexec strace -D -f -b execve -xx -s 65536 -e trace={calls} -e signal=none \
-         -o '{}' '{KEKD}' \"$@\"\n",
+        "exec strace -D -f -b execve -xx -s 65536 -e trace={calls} -e signal=none \
+         -o '{}' '{KEKD}' \"$@\"",
         trace.display()
     );
-    let program = rig.dir.join("kekd-traced");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let traced = rig.dir.join("kekd-traced");
+    program(&traced, &script);
     rig.edit("rig.json", |text| {
         assert!(text.contains(KEKD), "{text}");
-        text.replace(KEKD, program.to_str().unwrap())
+        text.replace(KEKD, traced.to_str().unwrap())
     });
 }
 

@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 use kekd::types::Padding;
 use tempfile::TempDir;
 
-use crate::harness::{KEKCTL, must};
+use crate::harness::{KEKCTL, must, test_module};
+use crate::softhsm;
 
 /// A kind of token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +43,8 @@ impl Token {
     /// The PKCS#11 module.
     pub fn module(self) -> PathBuf {
         match self {
-            Self::SoftHsm => "/usr/lib/softhsm/libsofthsm2.so".into(),
-            Self::Kryoptic => {
-                let module = "target/modules/debug/libkekd_test_kryoptic.so";
-                let module = Path::new(env!("CARGO_MANIFEST_DIR")).join(module);
-                assert!(module.exists(), "run `make modules` first: no {module:?}");
-                module
-            }
+            Self::SoftHsm => softhsm::MODULE.into(),
+            Self::Kryoptic => test_module("kekd_test_kryoptic"),
         }
     }
 

@@ -381,15 +381,7 @@ fn id(prefix: &str, number: usize) -> RequestId {
 
 /// Resident memory of daemon and worker.
 async fn memory_kib(rig: &Rig) -> u64 {
-    let worker = rig
-        .client("operator")
-        .await
-        .status()
-        .await
-        .unwrap()
-        .token
-        .unwrap()
-        .worker_pid;
+    let worker = rig.worker_pid().await;
     [rig.daemon_pid(), worker]
         .into_iter()
         .map(resident_kib)

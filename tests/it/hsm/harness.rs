@@ -2,18 +2,19 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use kekd::audit::{Draft, Journal, Outcome, Sealed};
+use kekd::audit::{Draft, Journal, Sealed};
 use kekd::clock::Clock;
 use kekd::config::{AuditConfig, HsmConfig};
 use kekd::hsm::{
     Hsm, HsmError, HsmState, KeyRef, KnownAnswer, RewrapJob, UnwrapJob, WorkerCommand,
 };
-use kekd::types::{EndUser, Padding, Sha256, WrappedDek};
+use kekd::types::{Padding, Sha256, WrappedDek};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::harness::test_module;
 use crate::hsm_worker::harness::{Key, Worker, oaep_sha1};
 use crate::softhsm::{MODULE, SoftHsm};
 
@@ -69,15 +70,8 @@ impl Rig {
 
     /// The same, through the module that fails by script (`tests/modules/README.md`).
     pub fn faulty_config(&self) -> HsmConfig {
-        let module = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("target/modules/debug/libkekd_test_fault.so");
-        assert!(
-            module.exists(),
-            "{} is not there: run `make modules` first",
-            module.display()
-        );
         HsmConfig {
-            module,
+            module: test_module("kekd_test_fault"),
             call_timeout_ms: 1_000,
             ..self.config()
         }
@@ -172,21 +166,7 @@ impl Rig {
     }
 
     pub async fn release<T>(&self, sealed: Sealed<T>) -> T {
-        let draft = Draft {
-            caller: "uid:0".to_owned(),
-            end_user: EndUser::default(),
-            request_id: "request".parse().unwrap(),
-            kek: None,
-            keypair_id: String::new(),
-            padding: None,
-            release_form: None,
-            ciphertext_digest: None,
-            recipient_spki_sha256: None,
-            outcome: Outcome::Released,
-            reason: "",
-            queue: Duration::ZERO,
-            hsm: Duration::ZERO,
-        };
+        let draft = Draft::new("uid:0".to_owned(), "request".parse().unwrap());
         let released = self.journal.record_and_release(draft, sealed).await;
         released.unwrap().value
     }
