@@ -1,6 +1,6 @@
 //! The generated protobuf types. Nothing is written here by hand but what generation leaves out:
 //! `Debug` for messages that carry a plaintext DEK, which says only that there is one, and the words
-//! of `types` in the numbers of the wire.
+//! of `types` in the numbers of the wire and back.
 
 use crate::types::{Padding, ReleaseForm};
 
@@ -20,6 +20,25 @@ impl From<ReleaseForm> for v1::ReleaseForm {
             ReleaseForm::Clear => Self::Clear,
             ReleaseForm::Recipient => Self::Recipient,
         }
+    }
+}
+
+/// The padding of a number; `None` for one that states none, or that a newer kekd made.
+pub fn padding(number: i32) -> Option<Padding> {
+    match v1::Padding::try_from(number) {
+        Ok(v1::Padding::OaepSha1) => Some(Padding::OaepSha1),
+        Ok(v1::Padding::OaepSha256) => Some(Padding::OaepSha256),
+        Ok(v1::Padding::Pkcs1V15) => Some(Padding::Pkcs1V15),
+        Ok(v1::Padding::Unspecified) | Err(_) => None,
+    }
+}
+
+/// The release form of a number; `None` as above.
+pub fn release_form(number: i32) -> Option<ReleaseForm> {
+    match v1::ReleaseForm::try_from(number) {
+        Ok(v1::ReleaseForm::Clear) => Some(ReleaseForm::Clear),
+        Ok(v1::ReleaseForm::Recipient) => Some(ReleaseForm::Recipient),
+        Ok(v1::ReleaseForm::Unspecified) | Err(_) => None,
     }
 }
 

@@ -1,18 +1,13 @@
 //! Between the enums of the messages and the words of `types` and of the command line. Exhaustive:
 //! a value this client does not know is named as such, never taken for another.
 
-use crate::proto::v1;
-use crate::types::Padding;
+use crate::proto::{self, v1};
+use crate::types::{Padding, ReleaseForm};
 
 /// The name of a padding in a message, as in profiles and command lines; `unknown` for a number
 /// that a newer kekd may send.
 pub fn padding_name(number: i32) -> &'static str {
-    match v1::Padding::try_from(number) {
-        Ok(v1::Padding::OaepSha1) => Padding::OaepSha1.name(),
-        Ok(v1::Padding::OaepSha256) => Padding::OaepSha256.name(),
-        Ok(v1::Padding::Pkcs1V15) => Padding::Pkcs1V15.name(),
-        Ok(v1::Padding::Unspecified) | Err(_) => "unknown",
-    }
+    proto::padding(number).map_or("unknown", Padding::name)
 }
 
 /// The name of a version's state (NIST SP 800-57 part 1, section 7); `unknown` as above.
@@ -30,10 +25,10 @@ pub fn version_state_name(number: i32) -> &'static str {
 
 /// The name of a release form; `unknown` as above.
 pub fn release_form_name(number: i32) -> &'static str {
-    match v1::ReleaseForm::try_from(number) {
-        Ok(v1::ReleaseForm::Clear) => "clear",
-        Ok(v1::ReleaseForm::Recipient) => "recipient",
-        Ok(v1::ReleaseForm::Unspecified) | Err(_) => "unknown",
+    match proto::release_form(number) {
+        Some(ReleaseForm::Clear) => "clear",
+        Some(ReleaseForm::Recipient) => "recipient",
+        None => "unknown",
     }
 }
 

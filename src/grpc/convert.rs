@@ -3,10 +3,8 @@
 
 use crate::flows::unwrap::{Malformed, Recipient, Release, UnwrapCommand, Unwrapped};
 use crate::keyring::{Version, VersionState};
-use crate::proto::v1;
-use crate::types::{
-    EndUser, KekName, Padding, ReleaseForm, RequestId, SPKI_LEN_MAX, TypeError, WrappedDek,
-};
+use crate::proto::{self, v1};
+use crate::types::{EndUser, KekName, Padding, RequestId, SPKI_LEN_MAX, TypeError, WrappedDek};
 
 /// How much of a keypair id that is none goes into the audit record, in bytes.
 const KEYPAIR_ID_RECORDED_MAX: usize = 64;
@@ -82,15 +80,12 @@ fn recipient(spki: Vec<u8>, asked: i32) -> Result<Option<Recipient>, TypeError> 
 
 /// `None` for "not stated".
 fn padding(number: i32) -> Result<Option<Padding>, TypeError> {
-    match v1::Padding::try_from(number) {
-        Ok(v1::Padding::Unspecified) => Ok(None),
-        Ok(v1::Padding::OaepSha1) => Ok(Some(Padding::OaepSha1)),
-        Ok(v1::Padding::OaepSha256) => Ok(Some(Padding::OaepSha256)),
-        Ok(v1::Padding::Pkcs1V15) => Ok(Some(Padding::Pkcs1V15)),
-        Err(_) => Err(TypeError {
+    match proto::padding(number) {
+        None if number != i32::from(v1::Padding::Unspecified) => Err(TypeError {
             what: "a padding",
             rule: "one that kekd knows",
         }),
+        stated => Ok(stated),
     }
 }
 
@@ -125,25 +120,20 @@ pub fn kek<'a>(name: &KekName, versions: impl IntoIterator<Item = &'a Version>) 
 }
 
 fn version(version: &Version) -> v1::Version {
-    let padding = |padding: &Padding| match padding {
-        Padding::OaepSha1 => v1::Padding::OaepSha1,
-        Padding::OaepSha256 => v1::Padding::OaepSha256,
-        Padding::Pkcs1V15 => v1::Padding::Pkcs1V15,
-    };
-    let form = |form: &ReleaseForm| match form {
-        ReleaseForm::Clear => v1::ReleaseForm::Clear,
-        ReleaseForm::Recipient => v1::ReleaseForm::Recipient,
-    };
     v1::Version {
         number: version.number,
         keypair_id: version.keypair_id.to_string(),
         state: state(version.state).into(),
         modulus_bits: version.modulus_bits,
-        paddings: version.paddings.iter().map(|p| padding(p).into()).collect(),
+        paddings: version
+            .paddings
+            .iter()
+            .map(|padding| v1::Padding::from(*padding).into())
+            .collect(),
         release_forms: version
             .release_forms
             .iter()
-            .map(|f| form(f).into())
+            .map(|form| v1::ReleaseForm::from(*form).into())
             .collect(),
         profile: version.profile_name.clone(),
         spki_sha256: version.spki_sha256.as_bytes().to_vec(),

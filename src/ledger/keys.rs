@@ -8,9 +8,9 @@ use super::error::EntryError;
 use super::state::InstanceKey;
 use crate::clock::UnixMs;
 use crate::keyring::{Version, VersionState};
-use crate::proto::v1;
+use crate::proto::{self, v1};
 use crate::public_key::{P256PublicKey, RsaPublicKey};
-use crate::types::{KeypairId, Padding, ReleaseForm, Sha256};
+use crate::types::{KeypairId, Sha256};
 
 /// Longest key profile, in bytes.
 const PROFILE_LEN_MAX: usize = 64 * 1024;
@@ -95,8 +95,8 @@ pub(super) fn version(
         spki_sha256: Sha256::of(&event.spki),
         modulus_bits: key.modulus_bits(),
         spki: event.spki.clone(),
-        paddings: paddings(event)?,
-        release_forms: release_forms(event)?,
+        paddings: listed("paddings", &event.paddings, proto::padding)?,
+        release_forms: listed("release_forms", &event.release_forms, proto::release_form)?,
         profile_name: profile_name("profile", &event.profile)?,
         profile: event.profile.clone(),
         certificate_expires_at: certificate.expires_at,
@@ -144,49 +144,26 @@ fn profile_name(field: &'static str, profile: &[u8]) -> Result<String, EntryErro
     }
 }
 
-fn paddings(event: &v1::KekVersionActivated) -> Result<Vec<Padding>, EntryError> {
-    let field = "paddings";
-    let mut paddings = Vec::new();
-    for number in &event.paddings {
-        let padding = match v1::Padding::try_from(*number) {
-            Ok(v1::Padding::OaepSha1) => Padding::OaepSha1,
-            Ok(v1::Padding::OaepSha256) => Padding::OaepSha256,
-            Ok(v1::Padding::Pkcs1V15) => Padding::Pkcs1V15,
-            Ok(v1::Padding::Unspecified) | Err(_) => {
-                return refused(field, "paddings this kekd knows");
-            }
+/// Numbers of an enum: at least one, each known and each once.
+fn listed<T: PartialEq>(
+    field: &'static str,
+    numbers: &[i32],
+    known: fn(i32) -> Option<T>,
+) -> Result<Vec<T>, EntryError> {
+    let mut listed = Vec::new();
+    for number in numbers {
+        let Some(value) = known(*number) else {
+            return refused(field, "values this kekd knows");
         };
-        if paddings.contains(&padding) {
-            return refused(field, "each padding once");
+        if listed.contains(&value) {
+            return refused(field, "each value once");
         }
-        paddings.push(padding);
+        listed.push(value);
     }
-    if paddings.is_empty() {
-        return refused(field, "at least one padding");
+    if listed.is_empty() {
+        return refused(field, "at least one value");
     }
-    Ok(paddings)
-}
-
-fn release_forms(event: &v1::KekVersionActivated) -> Result<Vec<ReleaseForm>, EntryError> {
-    let field = "release_forms";
-    let mut forms = Vec::new();
-    for number in &event.release_forms {
-        let form = match v1::ReleaseForm::try_from(*number) {
-            Ok(v1::ReleaseForm::Clear) => ReleaseForm::Clear,
-            Ok(v1::ReleaseForm::Recipient) => ReleaseForm::Recipient,
-            Ok(v1::ReleaseForm::Unspecified) | Err(_) => {
-                return refused(field, "release forms this kekd knows");
-            }
-        };
-        if forms.contains(&form) {
-            return refused(field, "each release form once");
-        }
-        forms.push(form);
-    }
-    if forms.is_empty() {
-        return refused(field, "at least one release form");
-    }
-    Ok(forms)
+    Ok(listed)
 }
 
 const fn refused<T>(field: &'static str, rule: &'static str) -> Result<T, EntryError> {

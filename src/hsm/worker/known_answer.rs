@@ -10,7 +10,7 @@ use super::seat::Seat;
 use super::settle;
 use super::temporary::Temporary;
 use crate::proto::worker::{KnownAnswer, KnownAnswered};
-use crate::types::Sha256;
+use crate::types::{Padding, Sha256};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
 
 /// Runs a new test and, where it passes, keeps it for the life of the worker.
@@ -55,11 +55,12 @@ fn run(seat: &mut Seat, test: &KnownAnswer) -> Result<bool, JobError> {
 fn by_decrypt(
     seat: &mut Seat,
     test: &KnownAnswer,
-    padding: crate::types::Padding,
+    padding: Padding,
 ) -> Result<Zeroizing<Vec<u8>>, JobError> {
     let (key, _) = seat.private_key(test.key.as_ref())?;
-    let session = seat.session()?;
-    let value = session.decrypt(&mechanism::of(padding), key, &test.wrapped)?;
+    let value = seat
+        .session()?
+        .decrypt(&mechanism::of(padding), key, &test.wrapped)?;
     Ok(Zeroizing::new(value))
 }
 
@@ -67,7 +68,7 @@ fn by_decrypt(
 fn by_unwrap(
     seat: &mut Seat,
     test: &KnownAnswer,
-    padding: crate::types::Padding,
+    padding: Padding,
 ) -> Result<Zeroizing<Vec<u8>>, JobError> {
     let (key, _) = seat.private_key(test.key.as_ref())?;
     let session = seat.session()?;

@@ -223,14 +223,11 @@ fn versions_that_contradict_themselves_or_the_genesis_are_refused() {
             "profile: expected a key profile",
             refused(|k| k.profile = b"x = 1".to_vec()),
         ),
-        ("at least one padding", refused(|k| k.paddings.clear())),
+        ("at least one value", refused(|k| k.paddings.clear())),
+        ("values this kekd knows", refused(|k| k.paddings = vec![0])),
+        ("each value once", refused(|k| k.paddings = vec![1, 1])),
         (
-            "paddings this kekd knows",
-            refused(|k| k.paddings = vec![0]),
-        ),
-        ("each padding once", refused(|k| k.paddings = vec![1, 1])),
-        (
-            "release forms this kekd knows",
+            "values this kekd knows",
             refused(|k| k.release_forms = vec![9]),
         ),
     ];
