@@ -65,9 +65,14 @@ pub struct Rig {
 impl Rig {
     /// A copy of the template, not started.
     pub fn stopped() -> Self {
+        Self::of(&template().join("rig"))
+    }
+
+    /// A copy of another stopped rig.
+    pub fn of(old: &Path) -> Self {
         let home = tempfile::Builder::new().prefix("kekd").tempdir().unwrap();
         let dir = home.path().join("rig");
-        copy(&template().join("rig"), &dir);
+        copy(old, &dir);
         let port = free_port();
         let rig = Self {
             _home: home,
@@ -75,7 +80,6 @@ impl Rig {
             port,
             environment: Vec::new(),
         };
-        let old = template().join("rig");
         let old_port = rig.port_in("env");
         for file in ["kekd.toml", "softhsm2.conf", "env", "rig.json"] {
             rig.edit(file, |text| {
@@ -129,6 +133,20 @@ impl Rig {
         let mut command = Command::new(KEKCTL);
         command.args(["rig", verb]).arg(&self.dir);
         command.envs(self.environment.iter().cloned());
+        command
+    }
+
+    /// `kekd` itself, as the rig starts it, where it is to end by itself: one that serves instead is
+    /// killed after a while.
+    pub fn kekd(&self, verb: &str) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .args(["60", KEKD])
+            .arg(verb)
+            .arg("--config")
+            .arg(self.dir.join("kekd.toml"))
+            .env("SOFTHSM2_CONF", self.dir.join("softhsm2.conf"))
+            .envs(self.environment.iter().cloned());
         command
     }
 

@@ -137,8 +137,8 @@ async fn what_is_wrong_is_refused_before_the_hsm_and_recorded() {
     }
 }
 
-/// Eight ways in which a ciphertext can be wrong under OAEP.
-fn bad_ciphertexts(kek: &Kek) -> Vec<(&'static str, Vec<u8>)> {
+/// Ways in which a ciphertext can be wrong under OAEP.
+pub fn bad_ciphertexts(kek: &Kek) -> Vec<(&'static str, Vec<u8>)> {
     let wrap = |value: &[u8]| kek.wrap(Padding::OaepSha1, value);
     let mut flipped_first = wrap(&[1; 32]);
     flipped_first[0] ^= 1;
@@ -149,9 +149,13 @@ fn bad_ciphertexts(kek: &Kek) -> Vec<(&'static str, Vec<u8>)> {
         ("a flipped last byte", flipped_last),
         ("zeros", vec![0; 384]),
         ("ones", vec![0xff; 384]),
+        ("nothing inside", wrap(&[])),
+        ("1 byte inside", wrap(&[1])),
+        ("16 bytes inside", wrap(&[1; 16])),
         ("17 bytes inside", wrap(&[1; 17])),
         ("31 bytes inside", wrap(&[1; 31])),
         ("33 bytes inside", wrap(&[1; 33])),
+        ("as much inside as fits", wrap(&[1; 342])),
         ("another padding", kek.wrap(Padding::Pkcs1V15, &[1; 32])),
     ]
 }
@@ -162,13 +166,15 @@ async fn every_wrong_ciphertext_gets_the_same_answer() {
     let client = rig.client("lkm-1").await;
     let kek = Kek::of(&client, "recordings").await;
     let mut answers = HashSet::new();
-    for (what, wrapped) in bad_ciphertexts(&kek) {
+    let bad = bad_ciphertexts(&kek);
+    let count = bad.len();
+    for (what, wrapped) in bad {
         let bytes = raw_refusal(&rig, &kek, wrapped).await;
         assert!(!bytes.is_empty(), "{what}");
         answers.insert(bytes);
     }
     assert_eq!(answers.len(), 1, "wrong ciphertexts can be told apart");
-    assert_eq!(rig.records_with(Outcome::Undecryptable).len(), 8);
+    assert_eq!(rig.records_with(Outcome::Undecryptable).len(), count);
 }
 
 /// Code, message and all metadata of the refusal, as bytes.
