@@ -92,19 +92,46 @@ pub struct InitReport {
     pub state_dir: PathBuf,
 }
 
-/// Makes an instance of the genesis document, which `signatures` (armored SSHSIG) must cover.
-pub async fn init(
+/// Everything an instance is made of but the token: a genesis that enough officers signed, a place
+/// for the state, the profiles of the keys.
+pub struct Prepared {
+    authority: Authorized<Initialise>,
+    vacancy: Vacancy,
+    profiles: Vec<Profile>,
+}
+
+/// Judges the genesis document, which `signatures` (armored SSHSIG) must cover, and takes the state
+/// folder, making it if need be. To be done before the HSM is started: nobody is to log in to a
+/// token for a genesis that is refused, and the worker needs the folder for its "PIN refused" mark.
+pub fn prepare(
     config: &Config,
-    hsm: &Hsm,
-    clock: Clock,
     genesis: &[u8],
     signatures: &[Vec<u8>],
-) -> Result<InitReport, InitError> {
+) -> Result<Prepared, InitError> {
     let authority = Genesis::parse(genesis)?.authorize(signatures)?;
     let vacancy = Vacancy::claim(&config.state_dir)?;
-    // Asked for at the end, when there are keys in the token; so it is looked for now.
+    // Met again at the end otherwise, when there are keys in the token.
     Journal::require_none(&config.state_dir)?;
     let profiles = profiles(config, authority.operation().genesis.keks())?;
+    Ok(Prepared {
+        authority,
+        vacancy,
+        profiles,
+    })
+}
+
+/// Makes the instance in the HSM's token and in the state folder.
+pub async fn init(
+    config: &Config,
+    prepared: Prepared,
+    hsm: &Hsm,
+    clock: Clock,
+) -> Result<InitReport, InitError> {
+    let Prepared {
+        authority,
+        vacancy,
+        profiles,
+    } = prepared;
     let token = hsm.opened().await?;
     check_vacant(hsm, &token).await?;
 

@@ -112,7 +112,7 @@ pub(super) async fn inspect(
 }
 
 /// Wraps a random value under the public key outside the HSM and has it unwrapped inside. The test
-/// stays with the HSM, which settles ambiguous return codes with it from then on.
+/// stays with the HSM, which settles ambiguous return codes about this key with it from then on.
 pub(super) async fn self_test(
     hsm: &Hsm,
     key: &KeyRef,

@@ -168,7 +168,7 @@ async fn check_version(
     check_key(objects, &key, &label)?;
     let profile = parse_profile(&label, &version.profile)?;
     inspect(hsm, &key, &label, &profile).await?;
-    if let Some(padding) = version.paddings.first() {
+    for padding in &version.paddings {
         self_test(
             hsm,
             &key,

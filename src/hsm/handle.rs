@@ -78,9 +78,9 @@ impl Hsm {
         Ok(capabilities)
     }
 
-    /// Sets the test that tells a failing token from a bad ciphertext, and runs it. False: the
-    /// token gives a wrong answer. A test that passed is set again on every later worker before
-    /// that serves.
+    /// Sets the test of a key that tells a failing token from a bad ciphertext, and runs it. False:
+    /// the token gives a wrong answer. Tests that passed, one for each key and padding, are set and
+    /// run again on every later worker before that serves.
     pub async fn set_known_answer(&self, test: KnownAnswer) -> Result<bool, HsmError> {
         let call = Call {
             operation: "KnownAnswer",
@@ -90,7 +90,7 @@ impl Hsm {
             kind: Kind::Repeatable,
         };
         // Kept before it is run: a worker that starts in between must have it, too.
-        self.shared().keep_known_answer(Some(test.clone()));
+        self.shared().keep_known_answer(test.clone());
         let passed = self.call(call).await.and_then(|done| {
             if let Answered::KnownAnswered(answered) = done.answered {
                 Ok(answered.passed)
@@ -99,7 +99,7 @@ impl Hsm {
             }
         });
         if !matches!(passed, Ok(true)) {
-            self.shared().keep_known_answer(None);
+            self.shared().forget_known_answer(&test);
         }
         passed
     }

@@ -1,6 +1,6 @@
 //! One worker process from birth to death: it opens the token, proves itself, and is killed or
 //! leaves when asked. When that happens is the supervisor's to say. Invariant: nobody else has the
-//! link before the token is open and the known-answer test has passed on this very worker.
+//! link before the token is open and the known-answer tests have passed on this very worker.
 
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl Worker {
         self.child.id()
     }
 
-    /// Opens the token and runs the known-answer test, where one is set.
+    /// Opens the token and runs the known-answer tests that are set.
     pub(super) async fn make_ready(&self, shared: &Shared) -> Result<Token, HsmError> {
         let opened = self
             .ask(shared.open_request(), "Open", shared.admin_limit())
@@ -61,7 +61,7 @@ impl Worker {
         } else {
             return Err(HsmError::wrong_kind("Open"));
         };
-        if let Some(test) = shared.known_answer() {
+        for test in shared.known_answers() {
             self.pass(&test, shared).await?;
         }
         Ok(token)
@@ -77,7 +77,8 @@ impl Worker {
             if answered.passed {
                 Ok(())
             } else {
-                let detail = "the answer is not the value that was wrapped".to_owned();
+                let key = &test.key;
+                let detail = format!("the key with the id {key} does not give the answer it gave");
                 Err(HsmError::KnownAnswerFailed { detail })
             }
         } else if let Answered::Failure(failure) = answered {

@@ -46,7 +46,8 @@ pub(super) struct Shared {
 struct Remembered {
     token: Option<Token>,
     capabilities: Option<Capabilities>,
-    known_answer: Option<KnownAnswer>,
+    /// One for each key and padding.
+    known_answers: Vec<KnownAnswer>,
 }
 
 impl Shared {
@@ -213,12 +214,19 @@ impl Shared {
         }
     }
 
-    pub(super) fn known_answer(&self) -> Option<KnownAnswer> {
-        self.remembered().known_answer.clone()
+    pub(super) fn known_answers(&self) -> Vec<KnownAnswer> {
+        self.remembered().known_answers.clone()
     }
 
-    pub(super) fn keep_known_answer(&self, test: Option<KnownAnswer>) {
-        self.remembered().known_answer = test;
+    /// Keeps a test, in place of that of the same key and padding.
+    pub(super) fn keep_known_answer(&self, test: KnownAnswer) {
+        self.forget_known_answer(&test);
+        self.remembered().known_answers.push(test);
+    }
+
+    pub(super) fn forget_known_answer(&self, test: &KnownAnswer) {
+        let tests = &mut self.remembered().known_answers;
+        tests.retain(|kept| kept.key != test.key || kept.padding != test.padding);
     }
 
     pub(super) fn keep_capabilities(&self, capabilities: &Capabilities) {

@@ -11,13 +11,17 @@ use kekd::types::Padding;
 use crate::harness::{Kek, Rig, dek, reason, test_module};
 
 /// A rig whose module is the fault module, and the files that steer it.
-struct Faulty {
-    rig: Rig,
+pub struct Faulty {
+    pub rig: Rig,
 }
 
 impl Faulty {
     fn stopped() -> Self {
-        let mut rig = Rig::stopped();
+        Self::of(Rig::stopped())
+    }
+
+    /// The same for a rig that is stopped.
+    pub fn of(mut rig: Rig) -> Self {
         let module = test_module("kekd_test_fault");
         rig.edit("kekd.toml", |text| {
             let old = text
@@ -42,14 +46,14 @@ impl Faulty {
     }
 
     /// From now on the token does this.
-    fn script(&self, rules: &str) {
+    pub fn script(&self, rules: &str) {
         let path = self.rig.dir.join("faults");
         fs::write(path.with_extension("new"), format!("{rules}\n")).unwrap();
         fs::rename(path.with_extension("new"), path).unwrap();
     }
 
     /// How often the module was called for `function` so far.
-    fn count(&self, function: &str) -> usize {
+    pub fn count(&self, function: &str) -> usize {
         let counts = fs::read_to_string(self.rig.dir.join("counts")).unwrap_or_default();
         counts
             .lines()
@@ -82,6 +86,10 @@ async fn one_error_of_the_token_is_not_the_callers() {
         "CKR_SESSION_HANDLE_INVALID",
         "CKR_KEY_HANDLE_INVALID",
         "CKR_USER_NOT_LOGGED_IN",
+        // A token's verdict on a ciphertext is heard twice, and no code of it is another's fault.
+        "CKR_ENCRYPTED_DATA_INVALID",
+        "CKR_MECHANISM_PARAM_INVALID",
+        "CKR_KEY_FUNCTION_NOT_PERMITTED",
     ] {
         let restarts = faulty.restarts().await;
         faulty.script(&format!("C_Decrypt 1 {code}"));
@@ -314,4 +322,117 @@ async fn a_refused_call_does_not_reach_the_hsm() {
         );
     }
     assert_eq!(calls(&faulty), before);
+}
+
+/// Retry count and number of private operations are the same for every bad ciphertext, in both forms
+/// of release; a caller could measure them.
+#[tokio::test]
+async fn every_bad_ciphertext_costs_the_token_the_same() {
+    let faulty = Faulty::serving();
+    let client = faulty.rig.client("lkm-1").await;
+    let to = RsaKey::generate();
+    for (name, function) in [("recordings", "C_DecryptInit"), ("vault", "C_UnwrapKey")] {
+        let kek = Kek::of(&client, name).await;
+        let mut costs = Vec::new();
+        for (what, wrapped) in crate::unwrap::bad_ciphertexts(&kek, Padding::OaepSha1) {
+            let mut call = kek.call_with(Padding::OaepSha1, wrapped);
+            if name == "vault" {
+                call.recipient = Some(to.recipient());
+            }
+            let before = faulty.count(function);
+            let error = client.unwrap(call).await.err().unwrap();
+            assert_eq!(reason(&error), "UNDECRYPTABLE", "{name}: {what}");
+            costs.push((faulty.count(function) - before, what));
+        }
+        let first = costs[0].0;
+        assert!(costs.iter().all(|(cost, _)| *cost == first), "{costs:?}");
+    }
+}
+
+struct RsaKey(aws_lc_rs::rsa::PrivateDecryptingKey);
+
+impl RsaKey {
+    fn generate() -> Self {
+        let size = aws_lc_rs::rsa::KeySize::Rsa2048;
+        Self(aws_lc_rs::rsa::PrivateDecryptingKey::generate(size).unwrap())
+    }
+
+    fn recipient(&self) -> kekd::client::Recipient {
+        use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+        let der: PublicKeyX509Der<'_> = self.0.public_key().as_der().unwrap();
+        kekd::client::Recipient {
+            spki: der.as_ref().to_vec(),
+            padding: Padding::OaepSha1,
+        }
+    }
+}
+
+/// With PKCS#1 v1.5 bad padding is answered with a DEK; a token in trouble must not be.
+#[tokio::test]
+async fn a_token_in_trouble_never_turns_a_dek_into_another() {
+    let faulty = Faulty::serving();
+    let client = faulty.rig.client("lkm-1").await;
+    let kek = Kek::of(&client, "legacy").await;
+    let call = kek.call(Padding::Pkcs1V15, &[4; 32]);
+    for fault in [
+        "C_Decrypt 1 CKR_DEVICE_ERROR",
+        "C_Decrypt 1 CKR_GENERAL_ERROR",
+        "C_Decrypt 1 CKR_ENCRYPTED_DATA_INVALID",
+        "C_Decrypt 1 lie CKR_FUNCTION_FAILED",
+        "C_Decrypt 2 CKR_DEVICE_ERROR",
+        "C_Decrypt 3 CKR_DEVICE_ERROR",
+        "C_Decrypt 1 corrupt",
+        "C_Decrypt 3 corrupt",
+        "C_Sign 1 CKR_DEVICE_ERROR",
+        "C_Decrypt 1 exit",
+    ] {
+        faulty.script(fault);
+        let answer = client.unwrap(call.clone()).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{fault}: {error}"));
+        assert_eq!(dek(&answer.release), [4; 32], "{fault}");
+    }
+    for fault in [
+        "C_Decrypt * CKR_DEVICE_ERROR",
+        "C_Decrypt * CKR_ENCRYPTED_DATA_INVALID",
+        "C_DecryptInit * CKR_GENERAL_ERROR",
+    ] {
+        faulty.script(fault);
+        let error = client.unwrap(call.clone()).await.err().unwrap();
+        assert!(
+            ["HSM_UNAVAILABLE", "DEADLINE_EXCEEDED"].contains(&reason(&error)),
+            "{fault}: {error}"
+        );
+    }
+}
+
+/// Case 6: a module that hangs at each start ends the start, which names it, with exit code 69.
+#[test]
+fn a_module_that_hangs_in_initialize_ends_the_start() {
+    for fault in ["C_Initialize * hang", "C_Initialize * abort"] {
+        let faulty = Faulty::stopped();
+        faulty.rig.set("hsm", "admin_timeout_ms = 1000");
+        faulty.script(fault);
+        let output = faulty.rig.kekd("serve").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(69), "{fault}: {said}");
+        assert!(said.contains("libkekd_test_fault.so"), "{said}");
+        assert!(said.contains("hsm.admin_timeout_ms"), "{said}");
+    }
+}
+
+/// A token that goes away while the start looks at it was not there: 69, and systemd tries again.
+/// What a person must look at is 65.
+#[test]
+fn a_token_that_goes_away_during_the_start_is_not_a_refusal() {
+    for (fault, code) in [
+        ("C_GetAttributeValue * CKR_DEVICE_REMOVED", 69),
+        ("C_CopyObject * CKR_DEVICE_REMOVED", 69),
+        ("C_WrapKey * ok 24", 65),
+    ] {
+        let faulty = Faulty::stopped();
+        faulty.script(fault);
+        let output = faulty.rig.kekd("serve").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{fault}: {said}");
+    }
 }

@@ -101,8 +101,12 @@ impl Rig {
 
     /// A rig of its own on a token of this kind, not started.
     pub fn stopped_on(token: Token) -> Self {
+        Self::of(token, token.template())
+    }
+
+    /// A copy of another stopped rig, which lies in its home as `rig`.
+    pub fn of(token: Token, template: &Path) -> Self {
         let home = tempfile::Builder::new().prefix("kekd").tempdir().unwrap();
-        let template = token.template();
         copy(&template.join("."), home.path());
         move_home(template, home.path());
         let rig = Self {
@@ -160,6 +164,20 @@ impl Rig {
         let mut command = Command::new(KEKCTL);
         command.args(["rig", verb]).arg(&self.dir);
         command.envs(self.environment.iter().cloned());
+        command
+    }
+
+    /// `kekd` itself, as the rig starts it, where it is to end by itself: one that serves instead is
+    /// killed after a while.
+    pub fn kekd(&self, verb: &str) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .args(["60", KEKD])
+            .arg(verb)
+            .arg("--config")
+            .arg(self.dir.join("kekd.toml"))
+            .env("SOFTHSM2_CONF", self.dir.join("softhsm2.conf"))
+            .envs(self.environment.iter().cloned());
         command
     }
 

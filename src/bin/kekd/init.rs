@@ -19,8 +19,9 @@ pub async fn init(config: Config, genesis: &Path, signatures: &[PathBuf]) -> Res
         .iter()
         .map(|file| read_input(file))
         .collect::<Result<Vec<_>, _>>()?;
+    let prepared = flows::init::prepare(&config, &genesis, &signatures)?;
     let hsm = start_hsm(&config)?;
-    let born = flows::init::init(&config, &hsm, Clock::System, &genesis, &signatures).await;
+    let born = flows::init::init(&config, prepared, &hsm, Clock::System).await;
     hsm.shutdown().await;
     report(&born?).map_err(Failure::fatal)
 }

@@ -39,7 +39,7 @@ fn attempt(seat: &mut Seat, request: &Unwrap) -> Result<(Dek, Duration), JobErro
     // A token in trouble gives the same codes as bad padding, and a DEK must not turn into another
     // one because a token is unwell. So its health is tested, and it decrypts once more: in all
     // cases, and what went right once counts.
-    known_answer::check(seat)?;
+    known_answer::check(seat, request.key.as_ref(), request.padding)?;
     let second = decrypt(seat, request, key)?;
     seat.retire_session();
     let (plaintext, is_good) = agreed(&first, &second)?;

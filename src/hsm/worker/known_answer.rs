@@ -1,5 +1,6 @@
-//! The known-answer test: a value that the daemon wrapped outside the HSM is unwrapped inside, and
-//! must come back. Liveness of a token means this, not that its sessions exist.
+//! The known-answer tests: a value that the daemon wrapped outside the HSM is unwrapped inside, and
+//! must come back. Liveness of a token means this, not that its sessions exist. Each key has its own,
+//! for another key's says nothing of one that is damaged.
 
 use zeroize::Zeroizing;
 
@@ -9,7 +10,7 @@ use super::return_value::Class;
 use super::seat::Seat;
 use super::settle;
 use super::temporary::Temporary;
-use crate::proto::worker::{KnownAnswer, KnownAnswered};
+use crate::proto::worker::{KeyRef, KnownAnswer, KnownAnswered};
 use crate::types::{Padding, Sha256};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
 
@@ -22,10 +23,12 @@ pub(super) fn set(seat: &mut Seat, test: KnownAnswer) -> Result<KnownAnswered, J
     Ok(KnownAnswered { passed })
 }
 
-/// Runs the test that is kept. Any other end than "passed" means that the token is lost.
-pub(super) fn check(seat: &mut Seat) -> Result<(), JobError> {
-    let Some(test) = seat.token().known_answer() else {
-        return Err(JobError::link_lost("none is set"));
+/// Runs the test that is kept for this key. Any other end than "passed" means that the token, or
+/// this key in it, does not do its work.
+pub(super) fn check(seat: &mut Seat, key: Option<&KeyRef>, padding: i32) -> Result<(), JobError> {
+    let test = key.and_then(|key| seat.token().known_answer(key, padding));
+    let Some(test) = test else {
+        return Err(JobError::link_lost("none is set for this key"));
     };
     match run(seat, &test) {
         Ok(true) => Ok(()),

@@ -37,9 +37,10 @@ pub(super) fn rewrap(seat: &mut Seat, request: &Rewrap) -> Result<Rewrapped, Job
     mechanism::check_probed(seat.token(), recipient_padding)?;
     let recipient = RsaPublicKey::from_spki(&request.recipient_spki)
         .map_err(|error| JobError::bad_request(format!("the recipient's public key: {error}")))?;
-    let (rewrapped_dek, taken) = settle::settle(seat, |seat| {
-        attempt(seat, request, padding, &recipient, recipient_padding)
-    })?;
+    let (rewrapped_dek, taken) =
+        settle::settle(seat, request.key.as_ref(), request.padding, |seat| {
+            attempt(seat, request, padding, &recipient, recipient_padding)
+        })?;
     Ok(Rewrapped {
         rewrapped_dek,
         hsm_us: microseconds(taken),

@@ -7,6 +7,7 @@ use super::error::JobError;
 use super::known_answer;
 use super::return_value::{self, Class};
 use super::seat::Seat;
+use crate::proto::worker::KeyRef;
 
 /// Attempts once, and once more where the session was lost. For what may be repeated: reading,
 /// searching, signing.
@@ -28,9 +29,12 @@ pub(super) fn retry_lost<T>(
 ///
 /// Every way in which a ciphertext can be bad takes the same steps: attempt, test, attempt. If only
 /// the ambiguous answers were settled, then the time would tell a bad padding from a good one
-/// around a value of another length, and on some tokens one bad padding from another.
+/// around a value of another length, and on some tokens one bad padding from another. The test is
+/// that of the key in question.
 pub(super) fn settle<T>(
     seat: &mut Seat,
+    key: Option<&KeyRef>,
+    padding: i32,
     attempt: impl Fn(&mut Seat) -> Result<T, JobError>,
 ) -> Result<T, JobError> {
     let error = match retry_lost(seat, &attempt) {
@@ -39,7 +43,7 @@ pub(super) fn settle<T>(
     };
     // The error may have left an operation active.
     seat.retire_session();
-    if let Err(lost) = known_answer::check(seat) {
+    if let Err(lost) = known_answer::check(seat, key, padding) {
         return Err(JobError::LinkLost {
             why: format!("{error}, and the known-answer test says: {lost}"),
             return_value: error.return_value(),

@@ -14,7 +14,7 @@ use cryptoki::slot::Slot;
 use super::error::JobError;
 use super::login::PinFiles;
 use super::return_value;
-use crate::proto::worker::{KnownAnswer, Open, Opened, Probed};
+use crate::proto::worker::{KeyRef, KnownAnswer, Open, Opened, Probed};
 
 /// A logged-in token.
 pub(super) struct Token {
@@ -25,7 +25,8 @@ pub(super) struct Token {
     pin_files: PinFiles,
     /// Counts the events after which object handles must be looked up again.
     generation: AtomicU64,
-    known_answer: Mutex<Option<Arc<KnownAnswer>>>,
+    /// One for each key and padding, as many as the daemon sets.
+    known_answers: Mutex<Vec<Arc<KnownAnswer>>>,
     probed: OnceLock<Probed>,
     changes: Mutex<()>,
 }
@@ -67,7 +68,7 @@ impl Token {
             slot,
             pin_files,
             generation: AtomicU64::new(0),
-            known_answer: Mutex::new(None),
+            known_answers: Mutex::new(Vec::new()),
             probed: OnceLock::new(),
             changes: Mutex::new(()),
         };
@@ -126,12 +127,21 @@ impl Token {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// Keeps a test, in place of that of the same key and padding.
     pub(super) fn set_known_answer(&self, test: KnownAnswer) {
-        *locked(&self.known_answer) = Some(Arc::new(test));
+        let mut tests = locked(&self.known_answers);
+        tests.retain(|kept| kept.key != test.key || kept.padding != test.padding);
+        tests.push(Arc::new(test));
     }
 
-    pub(super) fn known_answer(&self) -> Option<Arc<KnownAnswer>> {
-        locked(&self.known_answer).clone()
+    /// The test of this key with this padding, or with another where there is none with this.
+    pub(super) fn known_answer(&self, key: &KeyRef, padding: i32) -> Option<Arc<KnownAnswer>> {
+        let tests = locked(&self.known_answers);
+        let of_key = || tests.iter().filter(|test| test.key.as_ref() == Some(key));
+        of_key()
+            .find(|test| test.padding == padding)
+            .or_else(|| of_key().next())
+            .cloned()
     }
 
     /// What the probe found, once it has run.

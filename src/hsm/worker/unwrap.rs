@@ -18,7 +18,9 @@ pub(super) fn unwrap(seat: &mut Seat, request: &Unwrap) -> Result<Unwrapped, Job
     mechanism::check_probed(seat.token(), padding)?;
     let (dek, taken) = match padding {
         Padding::OaepSha1 | Padding::OaepSha256 => {
-            settle::settle(seat, |seat| decrypt(seat, request, padding))?
+            settle::settle(seat, request.key.as_ref(), request.padding, |seat| {
+                decrypt(seat, request, padding)
+            })?
         }
         Padding::Pkcs1V15 => implicit_rejection::unwrap(seat, request)?,
     };
