@@ -4,15 +4,19 @@
 mod kek;
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use kekd::client::{Client, ClientError, Endpoint, TlsFiles};
 use kekd::proto::v1;
 use kekd::types::Padding;
 use prost::Message as _;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
 pub use kek::{Kek, dek, pem_bytes, reason};
@@ -69,6 +73,13 @@ pub fn test_module(name: &str) -> PathBuf {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     assert!(module.exists(), "run `make modules` first: no {module:?}");
     module
+}
+
+/// Says that a test cannot be run here, past the capture of the test harness, so that it is seen
+/// among tests that pass; `.ci/run` shows these lines again at its end.
+pub fn skipped(test: &str, why: &str) {
+    let line = format!("SKIPPED {test}: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Copies a folder with all it holds, through `cp`, which keeps modes.
@@ -196,9 +207,12 @@ impl Rig {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    /// Stops the daemon in order.
-    pub fn stop(&self) {
-        must(&mut self.rig_command("stop"));
+    /// Stops the daemon in order. Lets the test's own clients go on meanwhile: the daemon asks them to
+    /// leave.
+    pub async fn stop(&self) {
+        let mut command = tokio::process::Command::from(self.rig_command("stop"));
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
     }
 
     /// The daemon's process id.
@@ -208,6 +222,15 @@ impl Rig {
             .trim()
             .parse()
             .unwrap()
+    }
+
+    /// Whether this process is alive, no zombie (whose command line is empty), and serves this rig.
+    fn is_daemon(&self, pid: Pid) -> bool {
+        let config = self.dir.join("kekd.toml");
+        fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).is_ok_and(|line| {
+            line.split(|byte| *byte == 0)
+                .any(|argument| argument == config.as_os_str().as_bytes())
+        })
     }
 
     /// What the daemon logged.
@@ -345,17 +368,42 @@ impl Rig {
 }
 
 impl Drop for Rig {
+    /// Kills the daemon, and the kernel its worker along with it. An orderly stop would wait for the
+    /// test's own clients, whose runtime stands still while this runs; it has tests of its own.
     fn drop(&mut self) {
-        // The daemon may be gone already, and the worker goes with it.
-        self.rig_command("stop").output().ok();
+        let Ok(text) = fs::read_to_string(self.dir.join("kekd.pid")) else {
+            return;
+        };
+        let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) else {
+            return;
+        };
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return;
+        };
+        // The number may be another process's by now; once it is pinned, the look decides.
+        if self.is_daemon(pid) {
+            pidfd_send_signal(&process, Signal::KILL).ok();
+            while self.is_daemon(pid) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 }
 
-/// A port nobody listens on at this moment.
+/// A port nobody listens on, and nobody else is given: every test of this process has another, and
+/// none is in the range from which the kernel takes ports for outgoing connections
+/// (`ip_local_port_range`, from 32768 on), so that it stays free while a daemon is stopped.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    const FIRST: u16 = 10_000;
+    const LAST: u16 = 32_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run side by side begin at different places.
+    let begin = u16::try_from(std::process::id() % u32::from(LAST - FIRST)).unwrap();
+    loop {
+        let offset = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (LAST - FIRST);
+        let port = FIRST + offset;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -73,7 +73,7 @@ async fn no_dek_and_no_pin_is_written_anywhere() {
             );
         }
     }
-    rig.stop();
+    rig.stop().await;
 
     let pin = rig.pin();
     let mut found = Vec::new();

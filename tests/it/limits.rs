@@ -35,7 +35,9 @@ async fn is_cut(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> bool {
 
 #[tokio::test]
 async fn silent_connections_are_cut() {
-    let rig = Rig::serving();
+    let rig = Rig::stopped();
+    rig.set("limits", "handshake_timeout_ms = 1000");
+    rig.start();
     let mut silent = Vec::new();
     for _ in 0..40 {
         silent.push(TcpStream::connect(rig.socket_address()).await.unwrap());
@@ -61,7 +63,7 @@ async fn half_a_preface_and_half_a_header_block_are_cut() {
     let rig = Rig::stopped();
     rig.set(
         "limits",
-        "keepalive_interval_ms = 2000\nkeepalive_timeout_ms = 2000",
+        "handshake_timeout_ms = 1000\nkeepalive_interval_ms = 2000\nkeepalive_timeout_ms = 2000",
     );
     rig.start();
     let mut half_preface = socket(&rig).await;

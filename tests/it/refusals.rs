@@ -172,7 +172,7 @@ fn the_ledger_of_another_instance() {
 async fn first_id(rig: &Rig) -> String {
     rig.start();
     let kek = Kek::of(&rig.client("lkm-1").await, "recordings").await;
-    rig.stop();
+    rig.stop().await;
     kek.cka_id()
 }
 

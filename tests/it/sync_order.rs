@@ -30,7 +30,7 @@ async fn the_record_is_synced_before_the_answer_leaves() {
         assert_eq!(dek(&answer.release), [b'A' + number; 32]);
     }
     let daemon = rig.daemon_pid();
-    rig.stop();
+    rig.stop().await;
 
     let seen = Seen::read(&finished(&trace, daemon));
     for (number, wrapped) in (0..CALLS).zip(&wrapped) {
