@@ -32,6 +32,6 @@ mod recovery;
 mod refusals;
 mod rig;
 mod softhsm;
-mod token;
 mod sync_order;
+mod token;
 mod unwrap;
