@@ -53,7 +53,7 @@ impl Unwrap {
     ) -> Result<v1::UnwrapResponse, Refused> {
         let released = match convert::command(request, made) {
             Ok(command) => self.node.unwrap(&peer.identity, command, deadline).await,
-            Err(malformed) => Err(self.node.refuse(&peer.identity, malformed).await),
+            Err(malformed) => Err(self.node.refuse(&peer.identity, malformed, deadline).await),
         };
         released
             .map(convert::unwrapped)
