@@ -121,6 +121,7 @@ where
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::hang_up::HangUp;
     use super::*;
     use crate::access::{Clients, Role};
     use crate::clock::Clock;
@@ -146,6 +147,7 @@ mod tests {
             identity: identity.parse().unwrap(),
             address: "192.0.2.1:1".into(),
             certificate: None,
+            hang_up: HangUp::default(),
         };
         gate.admit(Some(&peer), path)
             .map_or_else(|refused| refused.reason(), |()| "OK")

@@ -5,6 +5,7 @@
 mod convert;
 pub mod deadline;
 pub mod gate;
+pub mod hang_up;
 pub mod health;
 mod keys;
 pub mod network;

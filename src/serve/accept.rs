@@ -18,6 +18,7 @@ use super::listen::SocketListener;
 use super::slots::{PeerKey, Slots};
 use crate::access::Identity;
 use crate::config::LimitsConfig;
+use crate::grpc::hang_up::HangUp;
 use crate::grpc::network::Network;
 use crate::grpc::peer::Peer;
 
@@ -86,6 +87,7 @@ impl Doors {
                 identity: certificate.identity().clone(),
                 address: address.to_string().into(),
                 certificate: Some(Arc::new(certificate)),
+                hang_up: HangUp::default(),
             };
             doors
                 .hand_over(Socket::Tls(Box::new(stream)), peer, slot)
@@ -129,6 +131,7 @@ impl Doors {
             identity,
             address: "unix".into(),
             certificate: None,
+            hang_up: HangUp::default(),
         };
         let doors = self.clone();
         tokio::spawn(async move { doors.hand_over(Socket::Unix(stream), peer, slot).await });
