@@ -7,6 +7,7 @@ pub mod deadline;
 pub mod gate;
 pub mod hang_up;
 pub mod health;
+mod judged;
 mod keys;
 pub mod network;
 pub mod node;
