@@ -17,7 +17,7 @@ use super::handshake::handshake;
 use super::listen::SocketListener;
 use super::slots::{PeerKey, Slots};
 use crate::access::Identity;
-use crate::config::LimitsConfig;
+use crate::config::Config;
 use crate::grpc::hang_up::HangUp;
 use crate::grpc::network::Network;
 use crate::grpc::peer::Peer;
@@ -42,12 +42,18 @@ impl Doors {
     /// Connections that have an identity are sent to `identified`.
     pub(super) fn new(
         network: Arc<Network>,
-        limits: &LimitsConfig,
+        config: &Config,
         identified: mpsc::Sender<io::Result<Connection>>,
     ) -> Self {
+        let limits = &config.limits;
+        let (max, per_peer_max) = (limits.connections_max, limits.connections_per_peer_max);
+        let slots = match (&config.tcp, &config.unix) {
+            (Some(_), Some(_)) => Slots::with_local_kept(max, per_peer_max),
+            _ => Slots::new(max, per_peer_max),
+        };
         Self {
             network,
-            slots: Slots::new(limits.connections_max, limits.connections_per_peer_max),
+            slots,
             handshake_max: Duration::from_millis(limits.handshake_timeout_ms),
             life_max: Duration::from_millis(limits.connection_age_ms_max) + AGE_GRACE,
             identified,

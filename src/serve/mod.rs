@@ -110,7 +110,7 @@ fn open(
     tasks: &mut JoinSet<()>,
 ) -> Result<mpsc::Receiver<std::io::Result<connection::Connection>>, ServeError> {
     let (identified, connections) = mpsc::channel(IDENTIFIED_MAX);
-    let doors = accept::Doors::new(Arc::clone(network), &config.limits, identified);
+    let doors = accept::Doors::new(Arc::clone(network), config, identified);
     if let (Some(listener), Some(tcp)) = (listeners.tcp, &config.tcp) {
         let files = tls_files(tcp, network)?;
         let hangup = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
