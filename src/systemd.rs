@@ -14,7 +14,8 @@ pub fn ready() {
 
 /// One line for `systemctl status`.
 pub fn status(text: &str) {
-    notify(&[NotifyState::Status(text)]);
+    // A line feed would begin a message of its own.
+    notify(&[NotifyState::Status(&text.replace('\n', " "))]);
 }
 
 /// Certificates are being read again; [`ready`] ends it.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use config::{File, FileFormat, Format as _, Map, Value, ValueKind};
+use config::{File, FileFormat, Format as _, Map};
 
-use super::{Config, ConfigError, Place, check, paths};
+use super::{Config, ConfigError, Place, check, kind, paths};
 
 /// Every key there is. A test holds this list against the types.
 pub(super) const KEYS: [&str; 34] = [
@@ -117,10 +117,8 @@ impl Environment {
 
 /// `hsm.sessions` for `KEKD__HSM__SESSIONS`.
 fn key_of(variable: &str) -> String {
-    variable
-        .trim_start_matches("KEKD__")
-        .to_lowercase()
-        .replace("__", ".")
+    let key = variable.strip_prefix("KEKD__").unwrap_or(variable);
+    key.to_lowercase().replace("__", ".")
 }
 
 /// Where an effective value came from.
@@ -164,13 +162,13 @@ pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
         .parse(None, &text)
         .map_err(|problem| not_toml(problem.to_string().trim_end().to_owned()))?;
 
-    let mut in_file = Vec::new();
-    flatten("", &table, &mut in_file);
+    let in_file = kind::leaves(&table);
     refuse_unknown(
         in_file
             .iter()
-            .map(|key| (key.clone(), Place::File(file.to_owned()))),
+            .map(|written| (written.key.clone(), Place::File(file.to_owned()))),
     )?;
+    kind::check_sections(&in_file, sections(), file)?;
     refuse_unknown(
         environment
             .settings
@@ -180,7 +178,7 @@ pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
 
     let place = |key: &str| match environment.variable(key) {
         Some(name) => Place::Variable(name.to_owned()),
-        None if in_file.iter().any(|written| written == key) => Place::File(file.to_owned()),
+        None if in_file.iter().any(|written| written.key == key) => Place::File(file.to_owned()),
         None => Place::Default,
     };
     let mut config = deserialize(&text, environment, file, &place)?;
@@ -197,6 +195,7 @@ pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
     let settings = settings(&config, place).map_err(|_| ConfigError::FolderNotText {
         folder: folder.to_owned(),
     })?;
+    kind::check_values(&in_file, &settings, file)?;
     Ok(Loaded { config, settings })
 }
 
@@ -250,7 +249,19 @@ fn value_error(
     ConfigError::Value {
         place: place(section),
         key: section.to_owned(),
-        problem: innermost(error),
+        problem: expected(section).map_or_else(|| innermost(error), str::to_owned),
+    }
+}
+
+/// What a key takes, where its type's own words would not help an operator.
+fn expected(key: &str) -> Option<&'static str> {
+    match key {
+        "tcp.listen" => Some(
+            "expected an address and a port, such as 127.0.0.1:7443 or [::]:7443; a host's name is \
+             neither",
+        ),
+        "log.format" => Some("expected text or json"),
+        _ => None,
     }
 }
 
@@ -285,22 +296,11 @@ fn innermost(error: config::ConfigError) -> String {
     }
 }
 
-/// The keys of all leaves, for example `hsm.sessions`; an empty section is a leaf.
-fn flatten(prefix: &str, table: &Map<String, Value>, keys: &mut Vec<String>) {
-    for (name, value) in table {
-        let key = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}.{name}")
-        };
-        if let ValueKind::Table(inner) = &value.kind
-            && !inner.is_empty()
-        {
-            flatten(&key, inner, keys);
-        } else {
-            keys.push(key);
-        }
-    }
+/// `hsm`, `tcp` and so on, each as often as it has keys.
+fn sections() -> impl Iterator<Item = &'static str> + Clone {
+    KEYS.iter()
+        .filter_map(|known| known.split_once('.'))
+        .map(|(section, _)| section)
 }
 
 fn refuse_unknown(keys: impl Iterator<Item = (String, Place)>) -> Result<(), ConfigError> {
@@ -308,9 +308,7 @@ fn refuse_unknown(keys: impl Iterator<Item = (String, Place)>) -> Result<(), Con
     let mut keys: Vec<_> = keys.collect();
     keys.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (key, place) in keys {
-        let is_section = KEYS
-            .iter()
-            .any(|known| known.split('.').next() == Some(&key));
+        let is_section = sections().any(|section| section == key);
         if !is_section && !KEYS.contains(&key.as_str()) {
             let nearest = nearest(&key).map(str::to_owned);
             return Err(ConfigError::UnknownKey {

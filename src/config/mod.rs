@@ -8,6 +8,7 @@
 
 mod check;
 mod error;
+mod kind;
 mod load;
 mod paths;
 
@@ -63,7 +64,8 @@ pub struct HsmConfig {
     /// of processors. 1 to 64.
     #[serde(default = "default_sessions")]
     pub sessions: usize,
-    /// Calls that may wait for a session before further ones are refused as busy. 1 to 65536.
+    /// Calls that may wait for a session before further ones are refused as busy. One client gets
+    /// no more than an even part of them. 1 to 65536.
     #[serde(default = "default_queue_len_max")]
     pub queue_len_max: usize,
     /// Milliseconds one unwrap may take inside the HSM before the worker process is killed and
@@ -110,13 +112,15 @@ pub struct UnixConfig {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// Open connections, all together. 1 to 65536.
+    /// Open connections, all together; with both doors open, an eighth of them is kept for the Unix
+    /// socket. 1 to 65536.
     pub connections_max: usize,
     /// Open connections of one peer address or user id. 1 to 65536.
     pub connections_per_peer_max: usize,
     /// Concurrent streams of one connection (HTTP/2 `SETTINGS_MAX_CONCURRENT_STREAMS`). 1 to 1024.
     pub streams_per_connection_max: u32,
-    /// Requests of one `UnwrapStream` that are under way at once. 1 to 1024.
+    /// Requests of one `UnwrapStream` that are under way at once, or have answers that the client
+    /// did not take yet. 1 to 1024.
     pub requests_per_stream_max: usize,
     /// Bytes of one request message. 4096 to 1048576.
     pub request_bytes_max: usize,
@@ -134,7 +138,7 @@ pub struct LimitsConfig {
     /// 30 seconds later it is cut. 1000 to 86400000.
     pub connection_age_ms_max: u64,
     /// Milliseconds one unary call, or one request of a stream, may take, whatever deadline it
-    /// names. 100 to 600000.
+    /// names; and as many again until a stream's client takes an answer, or is cut. 100 to 600000.
     pub request_timeout_ms_max: u64,
 }
 

@@ -108,11 +108,32 @@ fn every_refusal_names_the_place_the_key_and_the_remedy() {
         ),
         (
             format!("{GOOD}[log]\nformat = \"xml\"\n"),
-            "DIR/kekd.toml: log.format: enum LogFormat does not have variant constructor xml",
+            "DIR/kekd.toml: log.format: expected text or json",
         ),
         (
             format!("{GOOD}{}", TCP.replace("127.0.0.1:0", "localhost")),
-            "DIR/kekd.toml: tcp.listen: invalid socket address syntax",
+            "DIR/kekd.toml: tcp.listen: expected an address and a port, such as 127.0.0.1:7443 or \
+             [::]:7443; a host's name is neither",
+        ),
+        (
+            changed("sessions = 2", "sessions = 2.5"),
+            "DIR/kekd.toml: hsm.sessions: found a number with a fraction, expected an integer",
+        ),
+        (
+            changed("sessions = 2", "sessions = true"),
+            "DIR/kekd.toml: hsm.sessions: found true or false, expected an integer",
+        ),
+        (
+            changed("sessions = 2", "sessions = \"2\""),
+            "DIR/kekd.toml: hsm.sessions: found a text in quotes, expected an integer",
+        ),
+        (
+            changed("state_dir = \"state\"", "state_dir = 5"),
+            "DIR/kekd.toml: state_dir: found an integer, expected a text in quotes",
+        ),
+        (
+            changed("[unix]", "[[unix]]"),
+            "DIR/kekd.toml: unix: found a list, expected a section, [unix]",
         ),
     ];
     for (text, expected) in cases {

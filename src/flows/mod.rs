@@ -9,6 +9,8 @@ pub mod keys;
 mod label;
 mod make;
 pub mod open;
+mod recipient;
+mod shares;
 pub mod status;
 pub mod unwrap;
 mod vigil;
@@ -22,10 +24,12 @@ use tracing::error;
 use crate::access::{AccessError, Caller, Identity};
 use crate::audit::{Draft, Journal, Outcome};
 use crate::clock::{Clock, UnixMs};
+use crate::config::Config;
 use crate::hsm::{Hsm, HsmState};
 use crate::ledger::{Ledger, State};
 use crate::types::RequestId;
 
+use shares::Shares;
 use status::Counters;
 use vigil::{Findings, Vigil};
 
@@ -36,6 +40,10 @@ pub struct Node {
     /// Holds the ledger, and with it the lock on the state folder: one kekd per folder.
     vigil: Vigil,
     journal: Journal,
+    /// Attempts; each that is begun takes a place in the audit log's queue.
+    attempts: Arc<Shares>,
+    /// Turns at the HSM.
+    turns: Arc<Shares>,
     /// Counted since the start of the process.
     pub counters: Counters,
     started_at: UnixMs,
@@ -43,6 +51,7 @@ pub struct Node {
 
 impl Node {
     fn new(
+        config: &Config,
         state: Arc<State>,
         ledger: Arc<Mutex<Ledger>>,
         hsm: Hsm,
@@ -50,11 +59,18 @@ impl Node {
         clock: Clock,
         found: Findings,
     ) -> Self {
+        let sessions = config.hsm.sessions;
+        let at_hsm = config.hsm.queue_len_max.saturating_add(sessions);
+        let in_all = config.audit.queue_len_max.saturating_add(at_hsm);
         Self {
             snapshot: ArcSwap::new(state),
             vigil: Vigil::begin(hsm.clone(), ledger, found),
             hsm,
             journal,
+            // As many as fill the HSM's queue and one batch of records.
+            attempts: Shares::new(in_all, at_hsm.saturating_add(config.audit.batch_len_max)),
+            // Two for each session: the next is there when one ends, and nobody else waits long.
+            turns: Shares::new(at_hsm, sessions.saturating_mul(2)),
             counters: Counters::default(),
             started_at: clock.now(),
         }

@@ -134,7 +134,7 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
         strangers,
         ..Findings::default()
     };
-    Ok(Node::new(state, ledger, hsm, journal, clock, found))
+    Ok(Node::new(config, state, ledger, hsm, journal, clock, found))
 }
 
 fn identity_of(token: Token) -> TokenIdentity {

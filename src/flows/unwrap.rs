@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
 
+pub use super::recipient::Recipient;
+use super::recipient::check as check_recipient;
 use super::{Node, label};
 use crate::access::{AccessError, Identity};
 use crate::audit::{AuditError, Draft, Outcome, Sealed};
 use crate::hsm::{HsmError, KeyRef, RewrapJob, UnwrapJob};
 use crate::keyring::{KeyringError, Version};
-use crate::public_key::RsaPublicKey;
 use crate::types::{
     Dek, EndUser, KeypairId, Next, Padding, ReleaseForm, RequestId, RewrappedDek, Sha256,
     TypeError, WrappedDek,
@@ -43,15 +44,6 @@ pub struct UnwrapCommand {
     pub request_id: RequestId,
     /// The end user the caller names.
     pub end_user: EndUser,
-}
-
-/// To whom a DEK is wrapped again.
-#[derive(Debug)]
-pub struct Recipient {
-    /// DER `SubjectPublicKeyInfo` of an RSA key of 2048 to 4096 bits.
-    pub spki: Vec<u8>,
-    /// How to wrap under it: one of the OAEP paddings.
-    pub padding: Padding,
 }
 
 /// A request that is not a command: what of it can still be recorded.
@@ -195,7 +187,8 @@ enum SealedRelease {
 }
 
 impl Node {
-    /// Unwraps one DEK, or says why not; either way the attempt is recorded before this returns.
+    /// Unwraps one DEK, or says why not; either way the attempt is recorded before this returns. Only
+    /// what a caller floods the node with, so that it is not even begun, has no record.
     ///
     /// The attempt runs as a task of its own: a caller that hangs up does not take the record along.
     pub async fn unwrap(
@@ -206,7 +199,10 @@ impl Node {
     ) -> Result<Unwrapped, UnwrapError> {
         let node = Arc::clone(self);
         let identity = identity.clone();
-        let attempt = tokio::spawn(async move { node.attempt(&identity, command, deadline).await });
+        let attempt = tokio::spawn(async move {
+            let _turn = node.attempts.turn(&identity, deadline).await?;
+            node.attempt(&identity, command, deadline).await
+        });
         let result = attempt.await.unwrap_or_else(|panic| {
             error!(%panic, "an unwrap panicked");
             Err(UnwrapError::Internal)
@@ -216,8 +212,17 @@ impl Node {
     }
 
     /// Records a request that could not be understood, and returns the refusal to answer with.
-    pub async fn refuse(&self, identity: &Identity, malformed: Malformed) -> UnwrapError {
+    pub async fn refuse(
+        &self,
+        identity: &Identity,
+        malformed: Malformed,
+        deadline: Instant,
+    ) -> UnwrapError {
         self.counters.count_unwrap(false);
+        let _turn = match self.attempts.turn(identity, deadline).await {
+            Ok(turn) => turn,
+            Err(not_begun) => return not_begun,
+        };
         let request_id = malformed.request_id.or_else(|| RequestId::random().ok());
         let Some(request_id) = request_id else {
             return UnwrapError::Internal;
@@ -305,6 +310,8 @@ impl Node {
                 retry_after: RETRY_AFTER_OUTAGE,
             });
         }
+        let (_turn, waited) = self.turns.turn(identity, deadline).await?;
+        draft.queue = waited;
         match &command.recipient {
             None => self.unwrap_clear(version, command, deadline, draft).await,
             Some(to) => self.rewrap(version, command, to, deadline, draft).await,
@@ -329,7 +336,7 @@ impl Node {
         };
         let answer = self.hsm.unwrap(&job, deadline).await;
         let answer = answer.map_err(|error| self.failed_on(version, error))?;
-        draft.queue = answer.queue;
+        draft.queue += answer.queue;
         draft.hsm = answer.hsm;
         Ok(SealedRelease::Clear(answer.value))
     }
@@ -357,7 +364,7 @@ impl Node {
             }
             answer => answer.map_err(|error| self.failed_on(version, error))?,
         };
-        draft.queue = answer.queue;
+        draft.queue += answer.queue;
         draft.hsm = answer.hsm;
         Ok(SealedRelease::Recipient(answer.value))
     }
@@ -422,23 +429,5 @@ const fn form_of(command: &UnwrapCommand) -> ReleaseForm {
     match command.recipient {
         None => ReleaseForm::Clear,
         Some(_) => ReleaseForm::Recipient,
-    }
-}
-
-/// The recipient's key is an RSA key of an accepted size and its padding one that is safe.
-fn check_recipient(to: &Recipient) -> Result<(), TypeError> {
-    let what = "a recipient";
-    if RsaPublicKey::from_spki(&to.spki).is_err() {
-        return Err(TypeError {
-            what,
-            rule: "a DER SubjectPublicKeyInfo, RSA of 2048 to 4096 bits",
-        });
-    }
-    match to.padding {
-        Padding::OaepSha1 | Padding::OaepSha256 => Ok(()),
-        Padding::Pkcs1V15 => Err(TypeError {
-            what,
-            rule: "given oaep-sha1 or oaep-sha256",
-        }),
     }
 }

@@ -16,6 +16,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::{error, warn};
 
+use super::judged::Judged;
 use super::network::Network;
 use super::peer::Peer;
 use super::rights;
@@ -106,13 +107,20 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self
-            .layer
-            .admit(request.extensions().get(), request.uri().path())
-        {
-            Ok(()) => Box::pin(self.inner.call(request)),
-            Err(refused) => Box::pin(async { Ok(Status::from(refused).into_http()) }),
-        }
+        let peer = request.extensions().get::<Peer>().cloned();
+        let path = request.uri().path();
+        let peer = match self.layer.admit(peer.as_ref(), path) {
+            Ok(()) => peer.filter(|_| rights::needed(path) != Some(Action::Unwrap)),
+            Err(refused) => return Box::pin(async { Ok(Status::from(refused).into_http()) }),
+        };
+        let (answer, network) = (self.inner.call(request), Arc::clone(&self.layer.network));
+        Box::pin(async move {
+            let answer = answer.await?;
+            Ok(match peer {
+                Some(peer) => answer.map(|body| Body::new(Judged::new(body, peer, network))),
+                None => answer,
+            })
+        })
     }
 }
 
@@ -121,6 +129,7 @@ where
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::hang_up::HangUp;
     use super::*;
     use crate::access::{Clients, Role};
     use crate::clock::Clock;
@@ -146,6 +155,7 @@ mod tests {
             identity: identity.parse().unwrap(),
             address: "192.0.2.1:1".into(),
             certificate: None,
+            hang_up: HangUp::default(),
         };
         gate.admit(Some(&peer), path)
             .map_or_else(|refused| refused.reason(), |()| "OK")

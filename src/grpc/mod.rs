@@ -5,7 +5,9 @@
 mod convert;
 pub mod deadline;
 pub mod gate;
+pub mod hang_up;
 pub mod health;
+mod judged;
 mod keys;
 pub mod network;
 pub mod node;
@@ -67,16 +69,22 @@ pub fn add_public(
     health: HealthService,
 ) {
     routes.add_service(HealthServer::new(health).max_decoding_message_size(message_max));
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
-    match reflection {
-        Ok(reflection) => {
-            routes.add_service(reflection.max_decoding_message_size(message_max));
+    let descriptors = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // The second is the same by its old name, the only one that Python's client knows.
+    match (descriptors().build_v1(), descriptors().build_v1alpha()) {
+        (Ok(reflection), Ok(of_old)) => {
+            routes
+                .add_service(reflection.max_decoding_message_size(message_max))
+                .add_service(of_old.max_decoding_message_size(message_max));
         }
         // The descriptors come from our own build, and a test reads them.
-        Err(error) => tracing::error!(%error, "reflection cannot describe the services"),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "reflection cannot describe the services");
+        }
     }
 }
 

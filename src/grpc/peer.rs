@@ -16,6 +16,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::time::Time;
 
+use super::hang_up::HangUp;
 use crate::access::Identity;
 use crate::clock::UnixMs;
 use crate::types::TypeError;
@@ -29,6 +30,8 @@ pub struct Peer {
     pub address: Arc<str>,
     /// Its certificate; none on a Unix socket.
     pub certificate: Option<Arc<PeerCertificate>>,
+    /// Ends its connection.
+    pub hang_up: HangUp,
 }
 
 impl Peer {
@@ -281,6 +284,7 @@ mod tests {
             identity: certificate.identity().clone(),
             address: "192.0.2.1:4711".into(),
             certificate: Some(Arc::new(certificate)),
+            hang_up: HangUp::default(),
         };
         let mut revocations = Revocations::default();
         let later = UnixMs(not_after.0 + 1);

@@ -3,7 +3,7 @@
 
 use crate::access::Action;
 
-const RIGHTS: [(&str, Action); 10] = [
+const RIGHTS: [(&str, Action); 11] = [
     ("/kekd.v1.UnwrapService/Unwrap", Action::Unwrap),
     ("/kekd.v1.UnwrapService/UnwrapStream", Action::Unwrap),
     ("/kekd.v1.KeysService/ListKeks", Action::ReadKeys),
@@ -15,6 +15,10 @@ const RIGHTS: [(&str, Action); 10] = [
     ("/grpc.health.v1.Health/Watch", Action::ReadStatus),
     (
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        Action::ReadStatus,
+    ),
+    (
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         Action::ReadStatus,
     ),
 ];
@@ -62,6 +66,7 @@ mod tests {
             crate::proto::v1::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ]
         .into_iter()
         .flat_map(calls)
@@ -80,7 +85,7 @@ mod tests {
             "/kekd.v1.UnwrapService/Unwrap/",
             "//kekd.v1.UnwrapService/Unwrap",
             "/kekd.v1.UnwrapService/%55nwrap",
-            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            "/grpc.reflection.v2.ServerReflection/ServerReflectionInfo",
         ] {
             assert_eq!(needed(path), None, "{path}");
         }

@@ -1,11 +1,12 @@
-//! `kekd.v1.UnwrapService`: one DEK at a time, or many over one stream. A stream is bounded twice:
-//! so many requests are under way and no more are read, and so many answers wait to be taken and no
-//! more are made. Every request is authorised by itself, also on a stream.
+//! `kekd.v1.UnwrapService`: one DEK at a time, or many over one stream. A stream is bounded: so many
+//! requests are under way or have an answer that waits to be taken, and no more are read. Every
+//! request is authorised by itself, also on a stream.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,6 +24,9 @@ use crate::proto::v1;
 use crate::proto::v1::unwrap_service_server::UnwrapService;
 use crate::proto::v1::unwrap_stream_response::Outcome;
 use crate::types::RequestId;
+
+/// What waits to be taken by the caller of a stream.
+type Answer = Result<v1::UnwrapStreamResponse, Status>;
 
 /// The service.
 #[derive(Clone)]
@@ -53,7 +57,7 @@ impl Unwrap {
     ) -> Result<v1::UnwrapResponse, Refused> {
         let released = match convert::command(request, made) {
             Ok(command) => self.node.unwrap(&peer.identity, command, deadline).await,
-            Err(malformed) => Err(self.node.refuse(&peer.identity, malformed).await),
+            Err(malformed) => Err(self.node.refuse(&peer.identity, malformed, deadline).await),
         };
         released
             .map(convert::unwrapped)
@@ -102,7 +106,7 @@ impl UnwrapService for Unwrap {
         Ok(Response::new(answer))
     }
 
-    type UnwrapStreamStream = ReceiverStream<Result<v1::UnwrapStreamResponse, Status>>;
+    type UnwrapStreamStream = ReceiverStream<Answer>;
 
     async fn unwrap_stream(
         &self,
@@ -118,6 +122,8 @@ impl UnwrapService for Unwrap {
             under_way: JoinSet::new(),
             ids: HashMap::new(),
             answers,
+            place: None,
+            stalled_at: Instant::now() + self.request_max,
         };
         tokio::spawn(stream.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(taken)))
@@ -131,10 +137,16 @@ struct Stream {
     /// The deadline the caller named for the whole stream.
     named: Option<Instant>,
     stopping: watch::Receiver<bool>,
-    under_way: JoinSet<Outcome>,
+    /// Each sends its own answer.
+    under_way: JoinSet<()>,
     /// The request ids of what is under way.
     ids: HashMap<Id, String>,
-    answers: mpsc::Sender<Result<v1::UnwrapStreamResponse, Status>>,
+    answers: mpsc::Sender<Answer>,
+    /// Where the answer to the next request will wait. A request is read when there is one, so a
+    /// caller that takes no answers is read no further.
+    place: Option<OwnedPermit<Answer>>,
+    /// When a place must have come free: by then all answers are there, and had time to be taken.
+    stalled_at: Instant,
 }
 
 impl Stream {
@@ -142,20 +154,24 @@ impl Stream {
         let mut reading = true;
         let mut end = None;
         while reading || !self.under_way.is_empty() {
-            let room = self.under_way.len() < self.service.under_way_max;
+            let has_place = self.place.is_some();
             tokio::select! {
                 () = self.answers.closed() => return,
                 () = sleep_until(self.named) => {
                     end = Some(Refused::deadline_exceeded().into());
                     break;
                 }
-                Some(done) = self.under_way.join_next_with_id() => {
-                    let answer = self.answer(done);
-                    if self.answers.send(Ok(answer)).await.is_err() {
-                        return;
+                Some(done) = self.under_way.join_next_with_id() => self.ended(done).await,
+                place = self.answers.clone().reserve_owned(), if reading && !has_place => {
+                    match place {
+                        Ok(place) => self.place = Some(place),
+                        Err(_) => return,
                     }
                 }
-                request = requests.message(), if reading && room => match request {
+                () = sleep_until(Some(self.stalled_at)), if reading && !has_place => {
+                    return self.hang_up();
+                }
+                request = requests.message(), if reading && has_place => match request {
                     Ok(Some(request)) => self.begin(request),
                     Ok(None) => reading = false,
                     Err(status) => {
@@ -170,34 +186,65 @@ impl Stream {
             }
         }
         if let Some(status) = end {
-            // The caller may have gone; then nobody wants the status.
-            self.answers.send(Err(status)).await.unwrap_or_default();
+            self.send(Err(status)).await;
         }
     }
 
     fn begin(&mut self, request: v1::UnwrapStreamRequest) {
-        let latest = Instant::now() + self.service.request_max;
+        // A request is read only where there is a place.
+        let Some(place) = self.place.take() else {
+            return;
+        };
+        let now = Instant::now();
+        let latest = now + self.service.request_max;
+        self.stalled_at = latest + self.service.request_max;
         let deadline = self.named.map_or(latest, |named| named.min(latest));
-        let id = request
+        let request_id = request
             .request
             .as_ref()
             .map_or_else(String::new, |r| r.request_id.clone());
-        let work = self
-            .service
-            .clone()
-            .one_of_many(Arc::clone(&self.peer), request, deadline);
+        let id = request_id.clone();
+        let (service, peer) = (self.service.clone(), Arc::clone(&self.peer));
+        let work = async move {
+            let outcome = Some(service.one_of_many(peer, request, deadline).await);
+            place.send(Ok(v1::UnwrapStreamResponse {
+                request_id,
+                outcome,
+            }));
+        };
         self.ids.insert(self.under_way.spawn(work).id(), id);
     }
 
-    fn answer(&mut self, done: Result<(Id, Outcome), JoinError>) -> v1::UnwrapStreamResponse {
-        let (task, outcome) = done.unwrap_or_else(|panic| {
-            error!(%panic, "a request of a stream panicked");
-            (panic.id(), Outcome::Refusal(Refused::internal().into()))
-        });
-        v1::UnwrapStreamResponse {
-            request_id: self.ids.remove(&task).unwrap_or_default(),
-            outcome: Some(outcome),
+    /// What is under way has answered, unless it panicked.
+    async fn ended(&mut self, done: Result<(Id, ()), JoinError>) {
+        let panic = match done {
+            Ok((id, ())) => {
+                self.ids.remove(&id);
+                return;
+            }
+            Err(panic) => panic,
+        };
+        error!(%panic, "a request of a stream panicked");
+        let answer = v1::UnwrapStreamResponse {
+            request_id: self.ids.remove(&panic.id()).unwrap_or_default(),
+            outcome: Some(Outcome::Refusal(Refused::internal().into())),
+        };
+        self.send(Ok(answer)).await;
+    }
+
+    async fn send(&mut self, answer: Answer) {
+        match self.place.take() {
+            Some(place) => drop(place.send(answer)),
+            // The caller may have gone; then nobody wants it.
+            None => self.answers.send(answer).await.unwrap_or_default(),
         }
+    }
+
+    /// Nothing can be said to a caller that takes no answers.
+    fn hang_up(self) {
+        let who = self.peer.identity.to_string();
+        self.service.network.refuse(&who, "ANSWERS_NOT_TAKEN");
+        self.peer.hang_up.now();
     }
 }
 

@@ -17,7 +17,8 @@ use super::handshake::handshake;
 use super::listen::SocketListener;
 use super::slots::{PeerKey, Slots};
 use crate::access::Identity;
-use crate::config::LimitsConfig;
+use crate::config::Config;
+use crate::grpc::hang_up::HangUp;
 use crate::grpc::network::Network;
 use crate::grpc::peer::Peer;
 
@@ -41,12 +42,18 @@ impl Doors {
     /// Connections that have an identity are sent to `identified`.
     pub(super) fn new(
         network: Arc<Network>,
-        limits: &LimitsConfig,
+        config: &Config,
         identified: mpsc::Sender<io::Result<Connection>>,
     ) -> Self {
+        let limits = &config.limits;
+        let (max, per_peer_max) = (limits.connections_max, limits.connections_per_peer_max);
+        let slots = match (&config.tcp, &config.unix) {
+            (Some(_), Some(_)) => Slots::with_local_kept(max, per_peer_max),
+            _ => Slots::new(max, per_peer_max),
+        };
         Self {
             network,
-            slots: Slots::new(limits.connections_max, limits.connections_per_peer_max),
+            slots,
             handshake_max: Duration::from_millis(limits.handshake_timeout_ms),
             life_max: Duration::from_millis(limits.connection_age_ms_max) + AGE_GRACE,
             identified,
@@ -86,6 +93,7 @@ impl Doors {
                 identity: certificate.identity().clone(),
                 address: address.to_string().into(),
                 certificate: Some(Arc::new(certificate)),
+                hang_up: HangUp::default(),
             };
             doors
                 .hand_over(Socket::Tls(Box::new(stream)), peer, slot)
@@ -129,6 +137,7 @@ impl Doors {
             identity,
             address: "unix".into(),
             certificate: None,
+            hang_up: HangUp::default(),
         };
         let doors = self.clone();
         tokio::spawn(async move { doors.hand_over(Socket::Unix(stream), peer, slot).await });

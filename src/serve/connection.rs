@@ -1,6 +1,7 @@
-//! An accepted connection: a socket, its peer, its slot, and two clocks. One cuts a client that
-//! begins something (the HTTP/2 preface, a frame, a header block) and does not end it; the other
-//! cuts a connection that outlived its age although it was asked to end. hyper has neither.
+//! An accepted connection: a socket, its peer, its slot, and what cuts it. One clock cuts a client
+//! that begins something (the HTTP/2 preface, a frame, a header block) and does not end it; another
+//! cuts a connection that outlived its age although it was asked to end; and a call may hang up on a
+//! client that takes no answers. hyper has none of these.
 
 use std::io;
 use std::pin::Pin;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -53,6 +55,8 @@ pub(super) struct Connection {
     whole_ends: Pin<Box<Sleep>>,
     /// The end of the connection, whatever happens.
     life_ends: Pin<Box<Sleep>>,
+    /// A call ends it.
+    hung_up: Pin<Box<OwnedNotified>>,
 }
 
 impl Connection {
@@ -66,6 +70,7 @@ impl Connection {
     ) -> Self {
         Self {
             socket,
+            hung_up: Box::pin(peer.hang_up.asked()),
             peer,
             _slot: slot,
             frames: Frames::new(),
@@ -79,6 +84,9 @@ impl Connection {
         let late = |what| Some(io::Error::new(io::ErrorKind::TimedOut, what));
         if self.life_ends.as_mut().poll(cx).is_ready() {
             return late("the connection outlived its age");
+        }
+        if self.hung_up.as_mut().poll(cx).is_ready() {
+            return late("the client took no answers");
         }
         if !self.frames.is_between() && self.whole_ends.as_mut().poll(cx).is_ready() {
             return late("the client did not end what it began");

@@ -1,5 +1,6 @@
-//! The two doors, bound before anything else is opened so that a port in use is said at once. A
-//! socket file that a dead daemon left is removed; one that a live daemon answers on is not.
+//! The two doors. They are bound when the node is open: until then a caller is refused at once, and
+//! may try another node, instead of waiting behind a door that nobody opens. A socket file that a
+//! dead daemon left is removed; one that a live daemon answers on is not.
 
 use std::fs;
 use std::io;

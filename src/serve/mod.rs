@@ -3,6 +3,7 @@
 
 mod accept;
 mod connection;
+mod crl;
 mod frames;
 mod handshake;
 mod listen;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::info;
 
+pub use crl::CrlError;
 pub use listen::{ListenError, Listeners, SocketListener};
 pub use tls::TlsError;
 
@@ -35,6 +37,9 @@ use crate::{grpc, systemd};
 
 /// Connections that have an identity and wait to be served; beyond these, handshakes wait.
 const IDENTIFIED_MAX: usize = 16;
+
+/// Between two looks at what `systemctl status` should say.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why the process does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +85,11 @@ pub async fn run(
     // Dropping these ends the tasks.
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_health);
-    tasks.spawn(keep_status(Arc::clone(node), readiness));
+    tasks.spawn(keep_status(
+        Arc::clone(node),
+        Arc::clone(&network),
+        readiness,
+    ));
     tasks.spawn(keep_watchdog(Arc::clone(node)));
     let connections = open(config, &network, listeners, &mut tasks)?;
 
@@ -102,6 +111,17 @@ pub async fn run(
     failure.map_or(Ok(()), |error| Err(ServeError::Audit(error)))
 }
 
+/// Whether the files that the network side needs can be used, before anything is opened.
+///
+/// # Errors
+/// Where TLS cannot be set up from them.
+pub fn check_files(config: &Config) -> Result<(), ServeError> {
+    if let Some(tcp) = &config.tcp {
+        tls::TlsMaterial::load(tcp)?;
+    }
+    Ok(())
+}
+
 /// Opens the doors: what comes out are connections that have an identity.
 fn open(
     config: &Config,
@@ -110,7 +130,7 @@ fn open(
     tasks: &mut JoinSet<()>,
 ) -> Result<mpsc::Receiver<std::io::Result<connection::Connection>>, ServeError> {
     let (identified, connections) = mpsc::channel(IDENTIFIED_MAX);
-    let doors = accept::Doors::new(Arc::clone(network), &config.limits, identified);
+    let doors = accept::Doors::new(Arc::clone(network), config, identified);
     if let (Some(listener), Some(tcp)) = (listeners.tcp, &config.tcp) {
         let files = tls_files(tcp, network)?;
         let hangup = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
@@ -127,18 +147,33 @@ fn tls_files(tcp: &TcpConfig, network: &Arc<Network>) -> Result<reload::TlsFiles
     reload::TlsFiles::load(tcp.clone(), Arc::clone(network))
 }
 
-/// One line for `systemctl status`, whenever readiness changes.
-async fn keep_status(node: Arc<Node>, mut readiness: watch::Receiver<bool>) {
+/// One line for `systemctl status`, whenever it changes.
+async fn keep_status(node: Arc<Node>, network: Arc<Network>, mut readiness: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(STATUS_INTERVAL);
+    let mut told = String::new();
     loop {
-        let text = if *readiness.borrow_and_update() {
-            "serving".to_owned()
-        } else {
-            format!("not ready: {}", node.status().problems.join("; "))
-        };
-        systemd::status(&text);
-        if readiness.changed().await.is_err() {
-            return;
+        let ready = *readiness.borrow_and_update();
+        let mut problems = node.status().problems;
+        problems.extend(network.problems().iter().cloned());
+        let text = status_line(ready, &problems);
+        if text != told {
+            systemd::status(&text);
+            told = text;
         }
+        tokio::select! {
+            _ = ticks.tick() => (),
+            changed = readiness.changed() => if changed.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn status_line(ready: bool, problems: &[String]) -> String {
+    let word = if ready { "serving" } else { "not ready" };
+    match problems {
+        [] => word.to_owned(),
+        problems => format!("{word}: {}", problems.join("; ")),
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) struct TlsFiles {
     /// What the files looked like when what is in force was loaded.
     loaded: Vec<Option<Look>>,
     expiries: Vec<Expiry>,
+    lacks: Vec<String>,
     /// What is wrong with the files now, if anything is.
     fault: Option<String>,
     /// What was already said about expiry.
@@ -53,6 +54,7 @@ impl TlsFiles {
             server: Arc::new(ArcSwap::new(material.server)),
             loaded,
             expiries: material.expiries,
+            lacks: material.lacks,
             fault: None,
             said: HashSet::new(),
         };
@@ -106,6 +108,7 @@ impl TlsFiles {
                     self.server.store(material.server);
                     self.network.set_revocations(material.revocations);
                     self.expiries = material.expiries;
+                    self.lacks = material.lacks;
                     self.loaded = looks;
                     self.fault = None;
                     info!("the TLS files were loaded again");
@@ -128,6 +131,7 @@ impl TlsFiles {
             .expiries
             .iter()
             .filter_map(|e| notice(e, now))
+            .chain(self.lacks.iter().cloned())
             .collect();
         for text in &notices {
             if self.said.insert(text.clone()) {
@@ -142,13 +146,24 @@ impl TlsFiles {
 
 /// The text changes as 30, 7 and 1 days are left, and at the end, so that each is said once.
 fn notice(expiry: &Expiry, now: UnixMs) -> Option<String> {
-    let Expiry { what, at } = expiry;
+    let Expiry {
+        what,
+        at,
+        said_ahead,
+    } = expiry;
     let Some(left) = at.0.checked_sub(now.0) else {
-        return Some(format!(
-            "{what} expired at {}; replace it now",
-            at.rfc3339()
-        ));
+        let at = at.rfc3339();
+        return Some(match said_ahead {
+            true => format!("{what} expired at {at}; replace it now"),
+            false => format!(
+                "{what} expired at {at} and stays in force; who was revoked since is not known: \
+                 replace it now"
+            ),
+        });
     };
+    if !said_ahead {
+        return None;
+    }
     let days = [1, 7, 30].into_iter().find(|days| left <= days * DAY_MS)?;
     Some(format!(
         "{what} expires at {}, in {days} days or less; replace it",
@@ -186,6 +201,7 @@ mod tests {
         let expiry = Expiry {
             what: "the server certificate x".to_owned(),
             at: UnixMs(100 * DAY_MS),
+            said_ahead: true,
         };
         let said = |days_left: u64| notice(&expiry, UnixMs((100 - days_left) * DAY_MS));
         assert_eq!(said(31), None);
@@ -200,5 +216,12 @@ mod tests {
             notice(&expiry, UnixMs(100 * DAY_MS + 1)).as_deref(),
             Some("the server certificate x expired at 1970-04-11T00:00:00Z; replace it now")
         );
+        let list = Expiry {
+            said_ahead: false,
+            ..expiry
+        };
+        assert_eq!(notice(&list, UnixMs(100 * DAY_MS)), None);
+        let text = notice(&list, UnixMs(100 * DAY_MS + 1));
+        assert!(text.is_some_and(|text| text.contains("and stays in force")));
     }
 }

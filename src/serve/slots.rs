@@ -6,6 +6,9 @@ use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Where both doors are open, one slot in so many is for local peers.
+const LOCAL_ONE_IN: usize = 8;
+
 /// Whose connections are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum PeerKey {
@@ -49,6 +52,8 @@ impl Full {
 /// The slots of all connections.
 pub(super) struct Slots {
     max: usize,
+    /// Of these, how many peers on the network may take.
+    remote_max: usize,
     per_peer_max: usize,
     taken: Mutex<Taken>,
 }
@@ -62,8 +67,19 @@ struct Taken {
 impl Slots {
     /// `max` slots, of which one peer gets `per_peer_max` at most.
     pub(super) fn new(max: usize, per_peer_max: usize) -> Arc<Self> {
+        Self::of(max, max, per_peer_max)
+    }
+
+    /// The same, with a part kept for local peers: whatever the network does, an operator on this
+    /// host gets in.
+    pub(super) fn with_local_kept(max: usize, per_peer_max: usize) -> Arc<Self> {
+        Self::of(max, max - max / LOCAL_ONE_IN, per_peer_max)
+    }
+
+    fn of(max: usize, remote_max: usize, per_peer_max: usize) -> Arc<Self> {
         Arc::new(Self {
             max,
+            remote_max,
             per_peer_max,
             taken: Mutex::default(),
         })
@@ -72,7 +88,11 @@ impl Slots {
     /// A slot, given back when it is dropped.
     pub(super) fn take(self: &Arc<Self>, peer: PeerKey) -> Result<Slot, Full> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.all >= self.max {
+        let max = match peer {
+            PeerKey::Address(_) => self.remote_max,
+            PeerKey::Uid(_) => self.max,
+        };
+        if taken.all >= max {
             return Err(Full::All);
         }
         let of_peer = taken.by_peer.get(&peer).copied().unwrap_or_default();
@@ -136,6 +156,17 @@ mod tests {
             (0, 0),
             "peers that left are forgotten"
         );
+    }
+
+    #[test]
+    fn the_network_cannot_shut_out_local_peers() {
+        let slots = Slots::with_local_kept(16, 16);
+        let remote = PeerKey::from("192.0.2.1".parse::<IpAddr>().unwrap());
+        let taken: Vec<Slot> = (0..14).map(|_| slots.take(remote).unwrap()).collect();
+        assert_eq!(slots.take(remote).err(), Some(Full::All));
+        let local = [1, 2].map(|uid| slots.take(PeerKey::Uid(uid)).unwrap());
+        assert_eq!(slots.take(PeerKey::Uid(3)).err(), Some(Full::All));
+        drop((taken, local));
     }
 
     #[test]

@@ -12,11 +12,14 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, SignatureVerificationAlgorithm,
+};
 use x509_cert::certificate::{Certificate, Rfc5280};
 use x509_cert::crl::CertificateList;
 use zeroize::Zeroizing;
 
+use super::crl::{self, CrlError};
 use crate::clock::UnixMs;
 use crate::config::TcpConfig;
 use crate::grpc::peer::{Revocations, unix_ms};
@@ -37,8 +40,8 @@ pub enum TlsError {
     },
     /// Others may read the private key.
     #[error(
-        "tcp.private_key_file: {} has mode {mode:04o}, so others than its owner may use it; make \
-         it 0600",
+        "tcp.private_key_file: {} has mode {mode:04o}: others can read it, or its group can write \
+         it; make it 0600 (0440 is accepted, as systemd's credentials have it)",
         file.display()
     )]
     KeyTooOpen {
@@ -58,6 +61,14 @@ pub enum TlsError {
         expected: &'static str,
         /// What is wrong.
         problem: String,
+    },
+    /// The revocation lists do not serve.
+    #[error("tcp.client_crl_file: {} cannot be used: {problem}", file.display())]
+    Revocations {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: CrlError,
     },
     /// Certificate and key are not a pair, or one of them is of a kind that TLS 1.3 does not know.
     #[error(
@@ -93,6 +104,8 @@ pub(super) struct Expiry {
     pub(super) what: String,
     /// When it ends.
     pub(super) at: UnixMs,
+    /// Whether the end is said ahead. A revocation list is short-lived and replaced by itself.
+    pub(super) said_ahead: bool,
 }
 
 /// Everything the files say.
@@ -103,6 +116,8 @@ pub(super) struct TlsMaterial {
     pub(super) revocations: Revocations,
     /// What ends when.
     pub(super) expiries: Vec<Expiry>,
+    /// What works and is not as it should be, one sentence each.
+    pub(super) lacks: Vec<String>,
 }
 
 impl TlsMaterial {
@@ -120,22 +135,25 @@ impl TlsMaterial {
         };
         let authorities = file.certificates("client authority", &mut expiries)?;
         let mut roots = RootCertStore::empty();
-        for authority in authorities {
+        for authority in &authorities {
             roots
-                .add(authority)
+                .add(authority.clone())
                 .map_err(|error| file.malformed("certificate authority", error))?;
         }
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let mut revocations = Revocations::default();
-        let mut lists = Vec::new();
+        let (mut lists, mut lacks) = (Vec::new(), Vec::new());
         if let Some(path) = &tcp.client_crl_file {
             let file = File {
                 setting: "client_crl_file",
                 path,
             };
-            lists = file.revocation_lists(&mut revocations, &mut expiries)?;
+            let algorithms = provider.signature_verification_algorithms.all;
+            let parsed;
+            (lists, parsed) = file.revocation_lists(&mut revocations, &mut expiries)?;
+            lacks = file.judge(&authorities, &parsed, algorithms)?;
         }
 
-        let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
                 .with_crls(lists)
@@ -162,6 +180,7 @@ impl TlsMaterial {
             server: Arc::new(server),
             revocations,
             expiries,
+            lacks,
         })
     }
 }
@@ -185,17 +204,18 @@ impl File<'_> {
         let mut certificates = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(&self.read()?) {
             let certificate =
-                certificate.map_err(|error| self.malformed("PEM certificate", error))?;
+                certificate.map_err(|error| self.malformed("PEM certificate", in_words(error)))?;
             let parsed = Certificate::from_der(&certificate)
                 .map_err(|error| self.malformed("X.509 certificate", error))?;
             expiries.push(Expiry {
                 what: format!("the {what} {}", self.path.display()),
                 at: unix_ms(parsed.tbs_certificate().validity().not_after),
+                said_ahead: true,
             });
             certificates.push(certificate);
         }
         if certificates.is_empty() {
-            return Err(self.malformed("PEM certificate", pem::Error::NoItemsFound));
+            return Err(self.malformed("PEM certificate", in_words(pem::Error::NoItemsFound)));
         }
         Ok(certificates)
     }
@@ -205,20 +225,27 @@ impl File<'_> {
         &self,
         revocations: &mut Revocations,
         expiries: &mut Vec<Expiry>,
-    ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    ) -> Result<
+        (
+            Vec<CertificateRevocationListDer<'static>>,
+            Vec<CertificateList<Rfc5280>>,
+        ),
+        TlsError,
+    > {
         const WHAT: &str = "certificate revocation list";
         let bytes = self.read()?;
         let lists: Vec<CertificateRevocationListDer<'static>> =
             if bytes.trim_ascii_start().starts_with(b"-----BEGIN") {
                 CertificateRevocationListDer::pem_slice_iter(&bytes)
                     .collect::<Result<_, _>>()
-                    .map_err(|error| self.malformed(WHAT, error))?
+                    .map_err(|error| self.malformed(WHAT, in_words(error)))?
             } else {
                 vec![bytes.into()]
             };
         if lists.is_empty() {
-            return Err(self.malformed(WHAT, pem::Error::NoItemsFound));
+            return Err(self.malformed(WHAT, in_words(pem::Error::NoItemsFound)));
         }
+        let mut all_parsed = Vec::new();
         for list in &lists {
             revocations
                 .add(list)
@@ -228,9 +255,35 @@ impl File<'_> {
             expiries.extend(parsed.tbs_cert_list.next_update.map(|at| Expiry {
                 what: format!("the {WHAT} {}", self.path.display()),
                 at: unix_ms(at),
+                said_ahead: false,
             }));
+            all_parsed.push(parsed);
         }
-        Ok(lists)
+        Ok((lists, all_parsed))
+    }
+
+    /// Whether the lists serve the authorities, and what is said of those without one.
+    fn judge(
+        &self,
+        authorities: &[CertificateDer<'_>],
+        lists: &[CertificateList<Rfc5280>],
+        algorithms: &[&dyn SignatureVerificationAlgorithm],
+    ) -> Result<Vec<String>, TlsError> {
+        let authorities: Vec<Certificate> = authorities
+            .iter()
+            .map(|der| Certificate::from_der(der))
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.malformed("X.509 certificate", error))?;
+        let refused = |problem| TlsError::Revocations {
+            file: self.path.to_owned(),
+            problem,
+        };
+        let without = crl::judge(&authorities, lists, algorithms).map_err(refused)?;
+        let said = |name| {
+            let file = self.path.display();
+            format!("{file} has no list of the client authority {name}: its clients are refused")
+        };
+        Ok(without.into_iter().map(said).collect())
     }
 
     fn unreadable(&self, source: io::Error) -> TlsError {
@@ -260,12 +313,27 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
         .map_err(|source| file.unreadable(source))?
         .permissions()
         .mode();
-    if mode & 0o077 != 0 {
+    if mode & 0o027 != 0 {
         return Err(TlsError::KeyTooOpen {
             file: path.to_owned(),
             mode: mode & 0o7777,
         });
     }
     let pem = Zeroizing::new(file.read()?);
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| file.malformed("PEM private key", error))
+    PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|error| file.malformed("PEM private key", in_words(error)))
+}
+
+/// What is wrong with a PEM file, for somebody who looks at it. A file that is being written is cut
+/// off, for a moment.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enum is not ours and may grow"
+)]
+fn in_words(error: pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "it is cut off: an END line is missing".to_owned(),
+        pem::Error::NoItemsFound => "there is none in it".to_owned(),
+        other => other.to_string(),
+    }
 }

@@ -95,3 +95,39 @@ fn difference(path: &Path) -> Option<String> {
         )
     })
 }
+
+/// Runs kekctl with a standard output whose reader has gone.
+fn with_no_reader(program: &str, arguments: &[&str]) -> std::process::Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    Command::new(program)
+        .args(arguments)
+        .stdout(writer)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let (kekctl, kekd) = (env!("CARGO_BIN_EXE_kekctl"), env!("CARGO_BIN_EXE_kekd"));
+    for (program, arguments) in [
+        (kekctl, &["--help"][..]),
+        (kekctl, &["completions", "bash"]),
+        (kekd, &["--help"]),
+    ] {
+        let output = with_no_reader(program, arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        assert_eq!(said, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn arguments_that_are_no_text_are_wrong_usage() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let output = Command::new(env!("CARGO_BIN_EXE_kekctl"))
+        .arg(std::ffi::OsStr::from_bytes(b"\xff"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+}

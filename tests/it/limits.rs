@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use kekd::client::UnwrapCall;
 use kekd::types::Padding;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -125,6 +126,195 @@ async fn rapid_reset_is_cut() {
     }
     assert!(is_cut(&mut stream).await, "rapid reset goes on unpunished");
     served(&rig).await;
+}
+
+/// A frame of `kind` with `flags` on a stream (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&len[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [&head, payload].concat()
+}
+
+const DATA: u8 = 0x0;
+const HEADERS: u8 = 0x1;
+const SETTINGS: u8 = 0x4;
+const CONTINUATION: u8 = 0x9;
+const END_HEADERS: u8 = 0x4;
+
+/// A field that is not in the table of HPACK, both parts shorter than 127 bytes (RFC 7541 section
+/// 6.2.2).
+fn field(name: &str, value: &str) -> Vec<u8> {
+    let len = |text: &str| u8::try_from(text.len()).unwrap();
+    let name = [&[0, len(name)], name.as_bytes()].concat();
+    [&name, &[len(value)][..], value.as_bytes()].concat()
+}
+
+/// The header block of a gRPC call: POST over http.
+fn call(path: &str) -> Vec<u8> {
+    let fields = [
+        field(":path", path),
+        field(":authority", "localhost"),
+        field("content-type", "application/grpc"),
+        field("te", "trailers"),
+    ];
+    [&b"\x83\x86"[..], &fields.concat()].concat()
+}
+
+#[tokio::test]
+async fn a_flood_of_continuations_is_cut() {
+    let rig = Rig::serving();
+    served(&rig).await;
+    let before = resident_kib(rig.daemon_pid());
+    for payload in [field("x-a", &"y".repeat(100)), Vec::new()] {
+        let mut stream = socket(&rig).await;
+        stream.write_all(PREFACE).await.unwrap();
+        stream
+            .write_all(&frame(HEADERS, 0, 1, &call("/x")))
+            .await
+            .unwrap();
+        let next = frame(CONTINUATION, 0, 1, &payload);
+        // Ends only because the other side does.
+        while stream.write_all(&next).await.is_ok() {}
+        served(&rig).await;
+    }
+    let grown = resident_kib(rig.daemon_pid()).saturating_sub(before);
+    assert!(grown < 32 * 1024, "continuations cost {grown} KiB");
+}
+
+#[tokio::test]
+async fn headers_too_large_are_refused() {
+    let rig = Rig::serving();
+    let mut stream = socket(&rig).await;
+    stream.write_all(PREFACE).await.unwrap();
+    let more = field("x-a", &"y".repeat(100)).repeat(140);
+    let block = [call("/kekd.v1.NodeService/GetStatus"), more].concat();
+    assert!(block.len() > 8 * 1024 && block.len() < 16 * 1024);
+    // With END_STREAM: the call would be complete.
+    let whole = frame(HEADERS, END_HEADERS | 0x1, 1, &block);
+    stream.write_all(&whole).await.unwrap();
+    let (kind, payload) = answer(&mut stream, 1).await;
+    // 0x88 is ":status: 200" (RFC 7541 appendix A), with which every gRPC answer begins.
+    let accepted = kind == HEADERS && payload[0] == 0x88;
+    assert!(!accepted, "a call with 14 KiB of headers was answered");
+    served(&rig).await;
+}
+
+/// The first frame on a stream from the other side, or the end of the connection (GOAWAY).
+async fn answer(stream: &mut UnixStream, of: u32) -> (u8, Vec<u8>) {
+    const GOAWAY: u8 = 0x7;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(len).unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        if id == of || head[3] == GOAWAY {
+            return (head[3], payload);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_ends_its_call() {
+    let rig = Rig::stopped();
+    rig.set("limits", "request_timeout_ms_max = 500");
+    rig.start();
+    let mut stream = socket(&rig).await;
+    stream.write_all(PREFACE).await.unwrap();
+    let begin = [
+        frame(
+            HEADERS,
+            END_HEADERS,
+            1,
+            &call("/kekd.v1.UnwrapService/Unwrap"),
+        ),
+        // A message of 16,000 bytes is announced, and one of them sent.
+        frame(DATA, 0, 1, b"\x00\x00\x00\x3e\x80x"),
+    ];
+    stream.write_all(&begin.concat()).await.unwrap();
+    let (kind, payload) = answer(&mut stream, 1).await;
+    assert_eq!(kind, HEADERS, "{payload:?}");
+    served(&rig).await;
+}
+
+/// `count` requests of an `UnwrapStream` that are not even well formed, as one DATA frame.
+fn malformed(stream: u32, count: usize) -> Vec<u8> {
+    use prost::Message as _;
+    let message = kekd::proto::v1::UnwrapStreamRequest::default().encode_to_vec();
+    let len = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let message = [&[0][..], &len, &message].concat();
+    frame(DATA, 0, stream, &message.repeat(count))
+}
+
+#[tokio::test]
+async fn who_takes_no_answers_is_cut_and_costs_little() {
+    let rig = Rig::stopped();
+    rig.set("limits", "request_timeout_ms_max = 500");
+    rig.start();
+    served(&rig).await;
+    let before = resident_kib(rig.daemon_pid());
+    let mut readers = Vec::new();
+    for _ in 0..8 {
+        let mut stream = socket(&rig).await;
+        // SETTINGS_INITIAL_WINDOW_SIZE 0: no answer may be sent, ever.
+        let no_window = frame(SETTINGS, 0, 0, b"\x00\x04\x00\x00\x00\x00");
+        stream.write_all(PREFACE).await.unwrap();
+        stream.write_all(&no_window).await.unwrap();
+        for id in (1..64).step_by(2) {
+            let path = "/kekd.v1.UnwrapService/UnwrapStream";
+            let begin = frame(HEADERS, END_HEADERS, id, &call(path));
+            stream.write_all(&begin).await.unwrap();
+            stream.write_all(&malformed(id, 200)).await.unwrap();
+        }
+        readers.push(stream);
+    }
+    served(&rig).await;
+    for reader in &mut readers {
+        assert!(is_cut(reader).await, "a client that takes no answers stays");
+    }
+    let grown = resident_kib(rig.daemon_pid()).saturating_sub(before);
+    assert!(grown < 48 * 1024, "answers nobody takes cost {grown} KiB");
+    assert!(rig.log().contains("ANSWERS_NOT_TAKEN"));
+    served(&rig).await;
+}
+
+/// One client fills the queue and keeps it full; another is not told that the node is busy.
+#[tokio::test]
+async fn a_client_that_floods_takes_no_place_of_another() {
+    let rig = Rig::stopped();
+    rig.set("hsm", "sessions = 1\nqueue_len_max = 8");
+    rig.start();
+    let (flood, good) = (rig.client("lkm-2").await, rig.client("lkm-1").await);
+    let kek = Kek::of(&flood, "engage").await;
+    let mut floods = Vec::new();
+    for _ in 0..4 {
+        let (flood, call) = (flood.clone(), kek.call(Padding::OaepSha1, &[2; 32]));
+        floods.push(tokio::spawn(async move {
+            let mut busy = 0_u32;
+            let calls = (0..500).map(move |number| UnwrapCall {
+                request_id: Some(format!("flood-{number}").parse().unwrap()),
+                ..call.clone()
+            });
+            let answers = flood.unwrap_stream(tokio_stream::iter(calls)).await;
+            let mut answers = answers.unwrap();
+            while let Some(answer) = answers.next().await {
+                let refused = answer.unwrap().outcome.err();
+                busy += u32::from(refused.is_some_and(|refusal| refusal.reason == "BUSY"));
+            }
+            busy
+        }));
+    }
+    let kek = Kek::of(&good, "recordings").await;
+    for _ in 0..40 {
+        let answer = good.unwrap(kek.call(Padding::OaepSha1, &[1; 32])).await;
+        assert_eq!(dek(&answer.unwrap().release), [1; 32]);
+    }
+    let mut busy = 0;
+    for flood in floods {
+        busy += flood.await.unwrap();
+    }
+    assert!(busy > 0, "the flood was none");
 }
 
 #[tokio::test]

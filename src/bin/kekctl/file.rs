@@ -10,7 +10,7 @@ use kekd::recording::{self, Fault, Overwrite};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::Stream;
+use crate::output::{self, Stream};
 
 /// Reads a file, or standard input for `-`, of at most `len_max` bytes.
 pub fn read(path: &Path, len_max: u64) -> anyhow::Result<Vec<u8>> {
@@ -104,8 +104,7 @@ impl Target {
         if self.is_stdout() {
             let mut out = io::stdout().lock();
             let written = parts.iter().try_for_each(|part| out.write_all(part));
-            return written
-                .and_then(|()| out.flush())
+            return output::reader_may_leave(written.and_then(|()| out.flush()))
                 .context("standard output did not take everything");
         }
         let overwrite = match self.force {

@@ -2,6 +2,7 @@
 //! people or as one JSON object for programs. Nothing else in kekctl writes to either, but for
 //! file content that was asked for on standard output (`file.rs`) and progress bars.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io;
 use std::time::Duration;
@@ -50,8 +51,7 @@ pub fn colour(when: Colour) {
     .write_global();
 }
 
-/// Prints one result: its `Display` for people, its one JSON object for programs. A reader that
-/// went away (`kekctl … | head`) is no failure.
+/// Prints one result: its `Display` for people, its one JSON object for programs.
 pub fn show<T: Serialize + Display>(format: Format, stream: Stream, result: &T) -> io::Result<()> {
     let text = match format {
         Format::Text => result.to_string(),
@@ -61,6 +61,11 @@ pub fn show<T: Serialize + Display>(format: Format, stream: Stream, result: &T) 
         Stream::Out => write_line(&mut anstream::stdout().lock(), &text),
         Stream::Err => write_line(&mut anstream::stderr().lock(), &text),
     };
+    reader_may_leave(written)
+}
+
+/// A reader of standard output that went away (`kekctl … | head`) had enough: no failure.
+pub fn reader_may_leave(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
@@ -81,13 +86,16 @@ pub fn failure(format: Format, failure: &Failure) -> Exit {
 /// Prints what clap has to say: help and version are results, everything else is wrong usage.
 pub fn usage(error: &clap::Error) -> Exit {
     if !error.use_stderr() {
-        return match error.print() {
+        return match reader_may_leave(error.print()) {
             Ok(()) => Exit::Done,
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Err(_) => Exit::Failed,
         };
     }
-    if json_was_asked(std::env::args()) {
+    let asked = |option, value| was_asked(option, value, std::env::args_os());
+    if asked("--color", "never") {
+        colour(Colour::Never);
+    }
+    if asked("--output", "json") {
         let text = error.render().to_string();
         let message = text.trim_start_matches("error: ").trim_end();
         return failure(Format::Json, &Failure::new(Exit::Usage, "USAGE", message));
@@ -96,11 +104,12 @@ pub fn usage(error: &clap::Error) -> Exit {
     Exit::Usage
 }
 
-/// Whether `--output json` is among arguments that clap could not make sense of.
-fn json_was_asked(arguments: impl Iterator<Item = String>) -> bool {
-    let mut before = String::new();
+/// Whether an option is among arguments that clap could not make sense of. They may be no text.
+fn was_asked(option: &str, value: &str, arguments: impl Iterator<Item = OsString>) -> bool {
+    let in_one = format!("{option}={value}");
+    let mut before = OsString::new();
     for argument in arguments {
-        if argument == "--output=json" || (before == "--output" && argument == "json") {
+        if argument == *in_one || (before == option && argument == value) {
             return true;
         }
         before = argument;
@@ -146,6 +155,7 @@ fn write_line(to: &mut impl io::Write, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt as _;
 
     #[test]
     fn an_error_is_one_stable_object() {
@@ -162,9 +172,11 @@ mod tests {
 
     #[test]
     fn json_is_found_in_a_command_line_that_does_not_parse() {
-        let asked = |text: &str| json_was_asked(text.split(' ').map(str::to_owned));
+        let asked = |text: &str| was_asked("--output", "json", text.split(' ').map(Into::into));
         assert!(asked("kekctl --output json nonsense"));
         assert!(asked("kekctl nonsense --output=json"));
         assert!(!asked("kekctl json --output text"));
+        let no_text = OsString::from_vec(vec![0xff]);
+        assert!(!was_asked("--output", "json", std::iter::once(no_text)));
     }
 }

@@ -28,7 +28,12 @@ Examples:
   openssl pkeyutl -encrypt -pubin -inkey kek.pem -pkeyopt rsa_padding_mode:oaep \\
       -in dek.bin -out dek.wrapped
   kekctl unwrap $KEKD_KEYPAIR_ID --in dek.wrapped --out dek.out && cmp dek.bin dek.out
-  kekctl unwrap $KEKD_KEYPAIR_ID --in dek.wrapped --out dek.rewrapped --recipient player.pem")]
+
+For a KEK that releases to a recipient (kekctl kek list), wrapped under it in the same way:
+  openssl genrsa -out player.key 3072 && openssl rsa -in player.key -pubout -out player.pem
+  kekctl unwrap $VAULT_KEYPAIR_ID --in dek.wrapped --out dek.rewrapped --recipient player.pem
+  openssl pkeyutl -decrypt -inkey player.key -pkeyopt rsa_padding_mode:oaep -in dek.rewrapped \\
+      -out dek.out")]
 pub struct Unwrap {
     /// The key pair that wrapped the DEK
     keypair_id: KeypairId,

@@ -95,10 +95,10 @@ fn main() -> ExitCode {
             } else {
                 Exit::Stopped
             };
-            return if asked.print().is_ok() {
-                exit.into()
-            } else {
-                Exit::Fatal.into()
+            return match asked.print() {
+                // Whoever reads the help, for example `head`, had enough.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Fatal.into(),
+                Ok(()) | Err(_) => exit.into(),
             };
         }
     };

@@ -21,6 +21,8 @@ const SIGXFSZ: i32 = 25;
 /// Opens the node, serves it until told to stop, closes it.
 pub async fn serve(config: Config) -> Result<(), Failure> {
     let mut stop = Stop::new().map_err(ServeError::Signals)?;
+    // What only the configuration can mend is said before the token is touched.
+    serve::check_files(&config)?;
     systemd::status("opening the ledger, the audit log and the token");
     let hsm = start_hsm(&config)?;
     let node = tokio::select! {

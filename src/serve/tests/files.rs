@@ -41,27 +41,42 @@ fn a_bad_file_is_named_with_its_setting_and_the_remedy() {
     let none = dir.join("none");
     let foreign = write(dir, "other.key", &other.key);
     let open = write(dir, "open.key", &good.key);
-    fs::set_permissions(&open, fs::Permissions::from_mode(0o640)).unwrap();
+    let with_mode = |mode| {
+        fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+        changed(&|tcp| tcp.private_key_file = open.clone())
+    };
     assert_eq!(
         changed(&|tcp| tcp.certificate_file = none.clone()),
         "tcp.certificate_file: cannot read DIR/none: No such file or directory (os error 2)"
     );
     assert_eq!(
         changed(&|tcp| tcp.certificate_file = junk.clone()),
-        "tcp.certificate_file: DIR/junk holds no PEM certificate: no items found"
+        "tcp.certificate_file: DIR/junk holds no PEM certificate: there is none in it"
     );
     assert_eq!(
         changed(&|tcp| tcp.client_ca_file = junk.clone()),
-        "tcp.client_ca_file: DIR/junk holds no PEM certificate: no items found"
+        "tcp.client_ca_file: DIR/junk holds no PEM certificate: there is none in it"
     );
     assert_eq!(
         changed(&|tcp| tcp.private_key_file = junk.clone()),
-        "tcp.private_key_file: DIR/junk holds no PEM private key: no items found"
+        "tcp.private_key_file: DIR/junk holds no PEM private key: there is none in it"
     );
+    for mode in [0o604, 0o620, 0o644, 0o601] {
+        assert_eq!(
+            with_mode(mode),
+            format!(
+                "tcp.private_key_file: DIR/open.key has mode {mode:04o}: others can read it, or its \
+                 group can write it; make it 0600 (0440 is accepted, as systemd's credentials have \
+                 it)"
+            )
+        );
+    }
+    let half: Vec<&str> = good.certificate.lines().take(4).collect();
+    let cut = write(dir, "cut.pem", &half.join("\n"));
     assert_eq!(
-        changed(&|tcp| tcp.private_key_file = open.clone()),
-        "tcp.private_key_file: DIR/open.key has mode 0640, so others than its owner may use it; \
-         make it 0600"
+        changed(&|tcp| tcp.certificate_file = cut.clone()),
+        "tcp.certificate_file: DIR/cut.pem holds no PEM certificate: it is cut off: an END line is \
+         missing"
     );
     let pair = changed(&|tcp| tcp.private_key_file = foreign.clone());
     assert!(
@@ -74,6 +89,28 @@ fn a_bad_file_is_named_with_its_setting_and_the_remedy() {
     let crl = changed(&|tcp| tcp.client_crl_file = Some(junk.clone()));
     let expected = "tcp.client_crl_file: DIR/junk holds no certificate revocation list: ";
     assert!(crl.starts_with(expected), "{crl}");
+}
+
+/// systemd gives a credential to the service's user by an access control list: its mask shows as the
+/// mode of the group.
+#[test]
+fn a_key_that_systemd_hands_over_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let authority = Authority::new("a");
+    let good = authority.issue(&[], 1, 2090);
+    let tcp = TcpConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        certificate_file: write(dir, "tls.crt", &good.certificate),
+        private_key_file: write(dir, "tls.key", &good.key),
+        client_ca_file: write(dir, "ca.pem", &authority.pem),
+        client_crl_file: None,
+        reload_interval_ms: 100,
+    };
+    for mode in [0o400, 0o440, 0o600, 0o640] {
+        fs::set_permissions(&tcp.private_key_file, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(TlsMaterial::load(&tcp).is_ok(), "{mode:o}");
+    }
 }
 
 #[test]

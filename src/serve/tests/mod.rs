@@ -262,6 +262,17 @@ async fn certificates_and_revocations_change_without_a_restart() {
         "the other certificate stands"
     );
 
+    // A list of another authority would shut out everybody: it is a bad file like others.
+    write(rig.folder.path(), "crl.pem", &rig.servers.crl(&[]));
+    rig.until("a problem", |rig| !rig.network.problems().is_empty())
+        .await;
+    let problem = rig.network.problems().join("\n");
+    assert!(problem.contains("crl.pem cannot be used: "), "{problem}");
+    assert_eq!(check(&rig.channel(&good).await).await.unwrap(), 1);
+    write(rig.folder.path(), "crl.pem", &rig.clients.crl(&[3]));
+    rig.until("no problem", |rig| rig.network.problems().is_empty())
+        .await;
+
     // A bad file changes nothing and is a problem; a good one takes effect and ends it.
     let renewed = rig.servers.issue(&[], 77, 2090);
     write(rig.folder.path(), "tls.crt", &renewed.certificate);
@@ -289,6 +300,59 @@ fn pem_to_der(pem: &str) -> Vec<u8> {
     rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes())
         .unwrap()
         .to_vec()
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_the_certificate_that_began_it() {
+    let mut rig = Rig::start("").await;
+    let bad = rig.clients.issue(&[CLIENT], 3, 2090);
+    let channel = rig.channel(&bad).await;
+    let mut client = HealthClient::new(channel.clone());
+    let watched = client.watch(HealthCheckRequest::default()).await;
+    let mut watched = watched.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status, 1);
+
+    write(rig.folder.path(), "crl.pem", &rig.clients.crl(&[3]));
+    while check(&channel).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // What a stop has to say, NOT_SERVING, is no longer for this client.
+    rig.stop.take().unwrap().send(()).unwrap();
+    let refused = watched.message().await.unwrap_err();
+    assert_eq!(reason(&refused), "PermissionDenied CERTIFICATE_REVOKED");
+    assert!(watched.message().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn reflection_answers_to_both_of_its_names() {
+    use tonic_reflection::pb::{v1, v1alpha};
+    let rig = Rig::start("").await;
+    let mut client =
+        v1::server_reflection_client::ServerReflectionClient::new(rig.local_channel().await);
+    let ask = v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(
+            String::new(),
+        )),
+    };
+    let answers = client.server_reflection_info(tokio_stream::once(ask)).await;
+    let answer = answers.unwrap().into_inner().message().await.unwrap();
+    let new = format!("{:?}", answer.unwrap().message_response);
+
+    let mut client =
+        v1alpha::server_reflection_client::ServerReflectionClient::new(rig.local_channel().await);
+    let ask = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::ListServices(String::new()),
+        ),
+    };
+    let answers = client.server_reflection_info(tokio_stream::once(ask)).await;
+    let answer = answers.unwrap().into_inner().message().await.unwrap();
+    let old = format!("{:?}", answer.unwrap().message_response);
+    for text in [new, old] {
+        assert!(text.contains("kekd.v1.UnwrapService"), "{text}");
+    }
 }
 
 #[tokio::test]

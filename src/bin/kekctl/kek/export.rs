@@ -41,7 +41,7 @@ pub struct Export {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ExportFormat {
-    /// Public key, PEM "PUBLIC KEY" (SubjectPublicKeyInfo)
+    /// Public key, PEM (SubjectPublicKeyInfo)
     Pem,
     /// Public key, DER RSAPublicKey (binary)
     Pkcs1Der,

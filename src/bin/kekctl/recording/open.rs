@@ -24,8 +24,9 @@ use crate::unwrap::Record;
 #[command(after_help = "\
 Examples:
   kekctl recording open --in call.cms --out call.wav
-  openssl cms -encrypt -binary -aes-256-gcm -keyopt rsa_padding_mode:oaep -recip recordings.crt \\
-      -in call.wav -outform DER -out call.cms && kekctl recording open --in call.cms --out -")]
+  openssl cms -encrypt -binary -aes-256-gcm -recip recordings.crt -keyopt rsa_padding_mode:oaep \\
+      -in call.wav -outform DER -out call.cms && kekctl recording open --in call.cms --out opened.wav
+  kekctl recording open --in call.cms --out - | head --bytes 12")]
 pub struct Open {
     /// The recording: CMS in DER, BER, PEM or S/MIME; - for standard input
     #[arg(long = "in", value_name = "FILE")]
