@@ -190,7 +190,8 @@ async fn a_server_of_another_authority_is_not_spoken_to() {
 #[tokio::test]
 async fn nobody_there_and_nobody_answering_are_told_apart() {
     let (dir, ca) = (TempDir::new().unwrap(), authority("ca"));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // An address of its own: another test would take the port as soon as it is free.
+    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let files = files(dir.path(), &ca, &ca);
     // The kernel takes the connection; nobody says anything on it.
