@@ -218,7 +218,7 @@ async fn answer(stream: &mut UnixStream, of: u32) -> (u8, Vec<u8>) {
 #[tokio::test]
 async fn a_body_that_does_not_come_ends_its_call() {
     let rig = Rig::stopped();
-    rig.set("limits", "request_timeout_ms_max = 2000");
+    rig.set("limits", "request_timeout_ms_max = 4000");
     rig.start();
     let mut stream = socket(&rig).await;
     stream.write_all(PREFACE).await.unwrap();
@@ -250,7 +250,7 @@ fn malformed(stream: u32, count: usize) -> Vec<u8> {
 #[tokio::test]
 async fn who_takes_no_answers_is_cut_and_costs_little() {
     let rig = Rig::stopped();
-    rig.set("limits", "request_timeout_ms_max = 2000");
+    rig.set("limits", "request_timeout_ms_max = 4000");
     rig.start();
     served(&rig).await;
     let before = resident_kib(rig.daemon_pid());
