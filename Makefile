@@ -1,12 +1,12 @@
 # What a contributor types, and CI. Recipes are three lines at most; the rest is in the scripts that
 # they call.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check rig fmt lint docs units deny modules
+.PHONY: help setup demo test check rig fmt lint docs units deny modules kill-loop
 
 MODULES := --locked --manifest-path tests/modules/Cargo.toml --target-dir target/modules
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 setup: ## install what is missing: SoftHSM, OpenSC, OpenSSL, … (apt)
 	@.ci/setup
@@ -45,3 +45,6 @@ deny: ## dependencies: licences, sources, advisories (cargo-deny)
 modules: setup ## the PKCS#11 modules for tests
 	cargo test --quiet $(MODULES) --package kekd-test-fault
 	cargo build $(MODULES)
+
+kill-loop: modules ## 500 kills while versions are made (KEKD_KILLS=NUMBER for another number)
+	cargo test --locked --test it -- --ignored --nocapture saga_kill::kill_loop

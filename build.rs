@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "kekd/v1/keys.proto",
             "kekd/v1/node.proto",
             "kekd/v1/ledger.proto",
+            "kekd/v1/quorum.proto",
             "kekd/v1/audit.proto",
         ],
         ["proto"],

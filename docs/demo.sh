@@ -18,7 +18,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() { printf '$ %s\n' "$*" | sed "s|$bin/||g; s|$work/||g"; "$@"; }
 [ -t 1 ] || say() { printf '\n%s\n' "$*"; }
 
-say '1. A SoftHSM2 token, a CA, three officers, a genesis that two of them signed, the real daemon.'
+say '1. A SoftHSM2 token, a CA, six officers, a genesis that two of them signed, the real daemon.'
 run "$kekctl" rig up "$rig"
 . "$rig/env"
 run "$kekctl" status

@@ -23,6 +23,7 @@ pub mod quorum;
 // 3 — durable state
 pub mod audit;
 pub mod ledger;
+pub mod stops;
 
 // 4 — the HSM
 pub mod certificate;

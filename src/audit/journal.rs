@@ -15,17 +15,19 @@ use zeroize::Zeroizing;
 
 use super::files;
 use super::store::{self, Store};
+use super::usage::UsageOnDisk;
 use super::writer::{Condition, Progress, Request, Writer};
-use super::{AuditError, Draft, Outcome, Sealed, Unavailable};
+use super::{AuditError, Draft, Outcome, Sealed, Unavailable, Usage};
 use crate::clock::Clock;
 use crate::config::AuditConfig;
-use crate::types::{Sha256, WrappedDek};
+use crate::types::{KeypairId, Sha256, WrappedDek};
 
 /// The open audit log. Clones share it; the writer ends when it is closed or the last one drops.
 #[derive(Clone)]
 pub struct Journal {
     requests: Sender<Request>,
     progress: Arc<Progress>,
+    usage: Arc<UsageOnDisk>,
     digest_key: Arc<hmac::Key>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     queue_len_max: usize,
@@ -87,6 +89,7 @@ impl Journal {
         let queue_len_max = config.queue_len_max.max(1);
         let (requests, receiver) = crossbeam_channel::bounded(queue_len_max);
         let progress = Arc::new(Progress::new(store.next_index()));
+        let usage = store.usage();
         let writer = Writer {
             store,
             requests: receiver,
@@ -102,6 +105,7 @@ impl Journal {
         Ok(Self {
             requests,
             progress,
+            usage,
             digest_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, digest_key.as_slice())),
             thread: Arc::new(Mutex::new(Some(thread))),
             queue_len_max,
@@ -149,6 +153,12 @@ impl Journal {
         let mut out = [0; 32];
         out.copy_from_slice(tag.as_ref());
         out.into()
+    }
+
+    /// What the records of this node say of the use of a key pair: durable, and whole for every
+    /// release that was answered. Never waits for the disk.
+    pub fn usage(&self, keypair_id: &KeypairId) -> Usage {
+        self.usage.of(keypair_id)
     }
 
     /// The state of the log. Never waits for the disk.

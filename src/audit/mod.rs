@@ -15,10 +15,12 @@ mod journal;
 mod record;
 mod seal;
 mod store;
+mod usage;
 mod writer;
 
 pub use error::{AuditError, Discontinuity, Unavailable};
 pub use journal::{Journal, JournalStatus, Released, read};
 pub use record::{Draft, Outcome};
 pub use seal::Sealed;
+pub use usage::Usage;
 pub use writer::Condition;

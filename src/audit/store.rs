@@ -1,9 +1,13 @@
-//! The only SQL of the audit log: one SQLite file, `audit.db`, in WAL mode with a sync per commit.
+//! The SQL of the audit log, here and in the modules below alone: one SQLite file, `audit.db`, in WAL mode with a
+//! sync per commit.
 //! No records are made here and nobody waits here. The invariant: indexes are contiguous from 0,
 //! a row is never changed, and a commit whose outcome is unknown is told apart from one that did
 //! not happen.
 
-use std::fs::{self, File};
+mod read;
+mod usage;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +17,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use zeroize::Zeroizing;
 
+pub(super) use read::read;
+
 use super::files::{self, Files};
+use super::usage::{Tally, UsageOnDisk};
 use super::{AuditError, Discontinuity, Unavailable};
 use crate::proto::v1;
 use crate::types::Sha256;
@@ -31,8 +38,6 @@ const WAL_LEN_MAX: u64 = 4 * 1024 * 1024;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// Rows whose indexes are checked at the start.
 const LOOK_BACK_LEN: u64 = 4096;
-/// Most records one read returns.
-pub(super) const READ_LEN_MAX: usize = 4096;
 
 /// `meta` has one row. `probes` counts the writes that only tested whether the disk takes writes.
 const SCHEMA: &str = "
@@ -90,6 +95,7 @@ fn fill(
     digest_key: &Zeroizing<[u8; 32]>,
 ) -> rusqlite::Result<()> {
     connection.execute_batch(SCHEMA)?;
+    connection.execute_batch(usage::SCHEMA)?;
     connection.execute(
         "INSERT INTO meta (id, instance_id, digest_key, probes) VALUES (1, ?1, ?2, 0)",
         (instance_id.as_bytes(), digest_key.as_slice()),
@@ -107,6 +113,7 @@ pub(super) struct Store {
     files: Files,
     path: PathBuf,
     next_index: u64,
+    usage: Arc<UsageOnDisk>,
     _lock: File,
 }
 
@@ -118,7 +125,7 @@ impl Store {
     ) -> Result<(Self, Zeroizing<[u8; 32]>), AuditError> {
         let path = files::path_in(state_dir);
         let lock = files::lock(&path)?;
-        let connection = Connection::open_with_flags(
+        let mut connection = Connection::open_with_flags(
             &path,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )
@@ -135,12 +142,15 @@ impl Store {
             return Err(AuditError::InUse { path });
         }
         let next_index = next_index(&connection, &path)?;
+        let usage = usage::catch_up(&mut connection, next_index)
+            .map_err(|source| AuditError::sqlite(&path, "count the releases in it", source))?;
         let files = Files::opened(&path, &lock)?;
         let store = Self {
             connection,
             files,
             path,
             next_index,
+            usage: Arc::new(UsageOnDisk::new(usage)),
             _lock: lock,
         };
         Ok((store, digest_key))
@@ -151,15 +161,25 @@ impl Store {
         self.next_index
     }
 
+    /// What the records on disk say of the use of key pairs.
+    pub(super) fn usage(&self) -> Arc<UsageOnDisk> {
+        Arc::clone(&self.usage)
+    }
+
     /// Writes records under the next indexes with one sync. On `Ok` all are durable, in a file that
-    /// has its name; otherwise none may be relied on.
-    pub(super) fn append(&mut self, records: &[Vec<u8>]) -> Result<(), AuditError> {
+    /// has its name; otherwise none may be relied on. `released` is what they say of releases.
+    pub(super) fn append(
+        &mut self,
+        records: &[Vec<u8>],
+        released: &Tally,
+    ) -> Result<(), AuditError> {
         self.require_in_place()?;
         let first = self.next_index;
-        let committed = commit(&mut self.connection, first, records);
+        let committed = commit(&mut self.connection, first, records, released);
         committed.map_err(|source| self.classify(source))?;
         let len = u64::try_from(records.len()).unwrap_or(u64::MAX);
         self.next_index = first.saturating_add(len);
+        self.usage.take_in(released);
         // Again: a file that lost its name during the sync does not count.
         self.require_in_place()
     }
@@ -221,7 +241,12 @@ impl Store {
     }
 }
 
-fn commit(connection: &mut Connection, first: u64, records: &[Vec<u8>]) -> rusqlite::Result<()> {
+fn commit(
+    connection: &mut Connection,
+    first: u64,
+    records: &[Vec<u8>],
+    released: &Tally,
+) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
         let mut insert = transaction
@@ -230,6 +255,8 @@ fn commit(connection: &mut Connection, first: u64, records: &[Vec<u8>]) -> rusql
             insert.execute((row_id(index), bytes))?;
         }
     }
+    let len = u64::try_from(records.len()).unwrap_or(u64::MAX);
+    usage::add(&transaction, released, first.saturating_add(len))?;
     transaction.commit()
 }
 
@@ -354,37 +381,6 @@ fn next_index(connection: &Connection, path: &Path) -> Result<u64, AuditError> {
         return Err(refused(Discontinuity::RecordSays(says)));
     }
     Ok(newest.saturating_add(1))
-}
-
-/// Records from index `from` on, each with the exact bytes that were written, at most `limit` and
-/// at most 4096. Opens a connection of its own that can only read.
-pub(super) fn read(
-    state_dir: &Path,
-    from: u64,
-    limit: usize,
-) -> Result<Vec<(u64, Vec<u8>)>, AuditError> {
-    let path = files::path_in(state_dir);
-    if !fs::exists(&path).map_err(|source| AuditError::io(&path, "look for it", source))? {
-        return Err(AuditError::Missing { path });
-    }
-    let limit = i64::try_from(limit.min(READ_LEN_MAX)).unwrap_or(0);
-    let rows = || {
-        let connection = Connection::open_with_flags(
-            &path,
-            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        let mut select = connection.prepare(
-            "SELECT record_index, bytes FROM record WHERE record_index >= ?1
-             ORDER BY record_index LIMIT ?2",
-        )?;
-        let rows = select.query_map((row_id(from), limit), |row| {
-            let index: i64 = row.get(0)?;
-            Ok((u64::try_from(index).unwrap_or(u64::MAX), row.get(1)?))
-        })?;
-        rows.collect::<rusqlite::Result<_>>()
-    };
-    rows().map_err(|source| AuditError::sqlite(&path, "read it", source))
 }
 
 /// An index as SQLite keeps it. 2^63 records take longer than the hardware lasts.

@@ -11,7 +11,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::{oneshot, watch};
 
 use super::store::Store;
-use super::{AuditError, Draft};
+use super::usage::Tally;
+use super::{AuditError, Draft, Outcome};
 use crate::clock::Clock;
 
 /// How often an idle writer looks whether its files are in place and, after a refusal, whether the
@@ -160,7 +161,13 @@ impl Writer {
             .zip(batch.iter())
             .map(|(index, (draft, _))| draft.encode(index, time, &self.node))
             .collect();
-        let appended = self.store.append(&records);
+        let mut released = Tally::default();
+        for (draft, _) in batch.iter() {
+            if draft.outcome == Outcome::Released {
+                released.count(&draft.keypair_id, time);
+            }
+        }
+        let appended = self.store.append(&records, &released);
         let size = self.store.next_index();
         self.progress.size.store(size, Ordering::Relaxed);
         // Before anyone is answered, so that a caller who is refused can see why.

@@ -23,6 +23,15 @@ pub fn version_state_name(number: i32) -> &'static str {
     }
 }
 
+/// The name of where a private key came from; `unknown` as above.
+pub fn key_origin_name(number: i32) -> &'static str {
+    match v1::KeyOrigin::try_from(number) {
+        Ok(v1::KeyOrigin::Generated) => "generated",
+        Ok(v1::KeyOrigin::Imported) => "imported",
+        Ok(v1::KeyOrigin::Unspecified) | Err(_) => "unknown",
+    }
+}
+
 /// The name of a release form; `unknown` as above.
 pub fn release_form_name(number: i32) -> &'static str {
     match proto::release_form(number) {
@@ -40,6 +49,7 @@ mod tests {
     fn a_number_from_a_newer_kekd_is_unknown_and_nothing_else() {
         assert_eq!(padding_name(99), "unknown");
         assert_eq!(version_state_name(99), "unknown");
+        assert_eq!(key_origin_name(99), "unknown");
         assert_eq!(release_form_name(0), "unknown");
         assert_eq!(
             padding_name(v1::Padding::from(Padding::Pkcs1V15).into()),

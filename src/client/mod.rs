@@ -6,6 +6,7 @@
 mod convert;
 mod endpoint;
 mod error;
+mod quorum;
 mod tls;
 mod unwrap;
 mod wire;
@@ -17,12 +18,13 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::proto::v1::keys_service_client::KeysServiceClient;
+use crate::proto::v1::ledger_service_client::LedgerServiceClient;
 use crate::proto::v1::node_service_client::NodeServiceClient;
 use crate::proto::v1::unwrap_service_client::UnwrapServiceClient;
 use crate::proto::v1::{self, PublicKeyFormat};
 use crate::types::{KekName, KeypairId};
 
-pub use convert::{padding_name, release_form_name, version_state_name};
+pub use convert::{key_origin_name, padding_name, release_form_name, version_state_name};
 pub use endpoint::{Endpoint, EndpointError, TlsFiles};
 pub use error::{ClientError, ConnectError, Refusal, code_name};
 pub use tls::TlsFileError;
@@ -146,6 +148,28 @@ impl Client {
         })
     }
 
+    /// The entries of the ledger from an index on, as many as fit in one answer.
+    pub async fn read_entries(&self, from: u64) -> Result<v1::ReadEntriesResponse, ClientError> {
+        let message = v1::ReadEntriesRequest { from };
+        let answer = self.ledger().read_entries(self.request(message)).await;
+        self.taken(answer)
+    }
+
+    /// The newest checkpoint of the ledger: a signed note (C2SP tlog-checkpoint).
+    pub async fn ledger_checkpoint(&self) -> Result<String, ClientError> {
+        let request = self.request(v1::GetCheckpointRequest {});
+        Ok(self
+            .taken(self.ledger().get_checkpoint(request).await)?
+            .note)
+    }
+
+    /// The proof that the entry at `index` is in the ledger, not checked.
+    pub async fn ledger_proof(&self, index: u64) -> Result<v1::GetProofResponse, ClientError> {
+        let message = v1::GetProofRequest { index };
+        let answer = self.ledger().get_proof(self.request(message)).await;
+        self.taken(answer)
+    }
+
     /// The state of the node.
     pub async fn status(&self) -> Result<v1::GetStatusResponse, ClientError> {
         let mut node = NodeServiceClient::new(self.channel.clone());
@@ -155,6 +179,10 @@ impl Client {
 
     fn keys(&self) -> KeysServiceClient<Channel> {
         KeysServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    fn ledger(&self) -> LedgerServiceClient<Channel> {
+        LedgerServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     fn unwrapper(&self) -> UnwrapServiceClient<Channel> {

@@ -49,8 +49,11 @@ pub(super) const KEYS: [&str; 34] = [
 
 /// Names that begin like settings of kekd and are kekctl's. They are left alone, so that one shell
 /// can hold both.
-const CLIENT_VARIABLES: [&str; 7] = [
+const CLIENT_VARIABLES: [&str; 10] = [
     "KEKD_ENDPOINT",
+    "KEKD_OFFICER",
+    "KEKD_OFFICER_KEY",
+    "KEKD_INSTANCE",
     "KEKD_CA",
     "KEKD_CERT",
     "KEKD_KEY",

@@ -5,14 +5,13 @@
 //! commit point is the renaming of the ledger into place; before it a crash leaves keys that nothing
 //! refers to, which the next `init` names and refuses to build upon.
 
-use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use tracing::info;
 
 pub use super::make::MakeError;
-use super::make::{Forge, InstanceKey, builtin};
+use super::make::{Forge, InstanceKey, Issuing, Plan, random_id};
+use super::profiles::profile;
 use super::{holdings, label};
 use crate::audit::{AuditError, Journal};
 use crate::clock::Clock;
@@ -22,10 +21,8 @@ use crate::hsm::{DataKind, Hsm, HsmError, Token};
 use crate::ledger::{ANCHOR_LABEL, Draft, Event, LedgerError, PIN_LABEL, Staged, Vacancy};
 use crate::proto::v1;
 use crate::quorum::{Authorized, Genesis, GenesisError, GenesisKek, Initialise};
+use crate::stops::{Stops, StopsError};
 use crate::types::Sha256;
-
-/// Longest key profile read from `hsm.profiles_dir`, in bytes.
-const PROFILE_LEN_MAX: u64 = 64 * 1024;
 
 /// Labels of objects found that are shown.
 const LABELS_SHOWN_MAX: usize = 16;
@@ -42,6 +39,9 @@ pub enum InitError {
     /// The audit log cannot be made.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The files of the kill switch cannot be made.
+    #[error(transparent)]
+    Stops(#[from] StopsError),
     /// The token cannot be opened or asked.
     #[error(transparent)]
     Hsm(#[from] HsmError),
@@ -65,15 +65,6 @@ pub enum InitError {
     Incapable {
         /// What it cannot do.
         what: &'static str,
-    },
-    /// A profile file cannot be read.
-    #[error("the key profile {} cannot be read (hsm.profiles_dir)", .path.display())]
-    ProfileUnreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
     },
 }
 
@@ -163,11 +154,19 @@ pub async fn init(
 
     let mut activated = Vec::new();
     for (kek, profile) in authority.operation().genesis.keks().iter().zip(&profiles) {
-        activated.push(
-            forge
-                .kek(kek, profile, &issuing, &issuing_certificate)
-                .await?,
-        );
+        let plan = Plan {
+            kek: &kek.name,
+            number: 1,
+            keypair_id: random_id()?,
+            certificate_subject: &kek.certificate_subject,
+            certificate_valid_days: kek.certificate_valid_days,
+            proposal: None,
+        };
+        let issuing = Issuing {
+            key: issuing.key.clone(),
+            certificate: &issuing_certificate,
+        };
+        activated.push(forge.kek(&plan, profile, &issuing).await?);
     }
     let created = created(
         &authority,
@@ -199,6 +198,7 @@ async fn commit(config: &Config, hsm: &Hsm, staged: Staged) -> Result<(), InitEr
     hsm.write_data(ANCHOR_LABEL, &anchor.to_bytes(), DataKind::Replace)
         .await?;
     Journal::create(&config.state_dir, &pin.instance_id)?;
+    Stops::create(&config.state_dir)?;
     staged.commit()?;
     info!(instance = %pin.instance_id, "the instance exists");
     Ok(())
@@ -227,52 +227,12 @@ async fn check_vacant(hsm: &Hsm, token: &Token) -> Result<(), InitError> {
 }
 
 /// The profile of each KEK, from `hsm.profiles_dir` or built in, as the officers signed for it.
-fn profiles(config: &Config, keks: &[GenesisKek]) -> Result<Vec<Profile>, InitError> {
-    keks.iter()
-        .map(|kek| {
-            let profile = match site_profile(config, &kek.profile)? {
-                Some(bytes) => Profile::parse(&bytes).map_err(|source| MakeError::Profile {
-                    name: kek.profile.clone(),
-                    source,
-                })?,
-                None => builtin(&kek.profile)?,
-            };
-            let found = Sha256::of(profile.bytes());
-            match kek.profile_sha256 {
-                Some(expected) if expected != found => {
-                    let name = kek.profile.clone();
-                    Err(MakeError::ProfileChanged {
-                        name,
-                        expected,
-                        found,
-                    }
-                    .into())
-                }
-                Some(_) | None => Ok(profile),
-            }
-        })
-        .collect()
-}
-
-/// The bytes of a profile in `hsm.profiles_dir`, where there is such a folder and such a file.
-fn site_profile(config: &Config, name: &str) -> Result<Option<Vec<u8>>, InitError> {
-    use io::Read as _;
-    let Some(folder) = &config.hsm.profiles_dir else {
-        return Ok(None);
-    };
-    let path = folder.join(format!("{name}.toml"));
-    let read = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        fs::File::open(&path)?
-            .take(PROFILE_LEN_MAX + 1)
-            .read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    match read() {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(InitError::ProfileUnreadable { path, source }),
-    }
+fn profiles(config: &Config, keks: &[GenesisKek]) -> Result<Vec<Profile>, MakeError> {
+    let folder = config.hsm.profiles_dir.as_deref();
+    let all = keks
+        .iter()
+        .map(|kek| profile(folder, &kek.profile, kek.profile_sha256));
+    Ok(all.collect::<Result<_, _>>()?)
 }
 
 fn created(

@@ -5,15 +5,18 @@
 use aws_lc_rs::rand;
 use tracing::info;
 
+use super::holdings::check_key;
 use super::inspect::{InspectError, inspect, self_test};
 use super::label;
+use super::open::OpenError;
+use super::profiles::{ProfilesError, builtin};
 use crate::certificate::{Body, CertificateError, Unsigned};
 use crate::clock::UnixMs;
-use crate::hsm::profile::{CertificateKind, Profile, ProfileError};
+use crate::hsm::profile::{CertificateKind, Profile};
 use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef};
 use crate::proto::v1;
-use crate::quorum::{Authorized, GenesisKek, Initialise};
-use crate::types::{KeypairId, Padding, Sha256};
+use crate::quorum::{Authorized, Initialise, MakesKeys, ProposalId};
+use crate::types::{KekName, KeypairId, Padding, Sha256};
 
 /// Why a key was not made.
 #[derive(Debug, thiserror::Error)]
@@ -39,39 +42,9 @@ pub enum MakeError {
         #[source]
         source: CertificateError,
     },
-    /// There is no such profile.
-    #[error(
-        "there is no key profile '{name}': kekd has {builtin} built in, and hsm.profiles_dir may name a \
-         folder with more"
-    )]
-    ProfileUnknown {
-        /// The name.
-        name: String,
-        /// The names of the built-in ones.
-        builtin: String,
-    },
-    /// The profile cannot be used.
-    #[error("the key profile '{name}' cannot be used")]
-    Profile {
-        /// Its name.
-        name: String,
-        /// Why.
-        #[source]
-        source: ProfileError,
-    },
-    /// The officers signed for another profile.
-    #[error(
-        "the profile '{name}' has the SHA-256 {found}, and the officers signed for {expected}: it was \
-         changed after they signed, or kekd was"
-    )]
-    ProfileChanged {
-        /// Its name.
-        name: String,
-        /// What the genesis says.
-        expected: Sha256,
-        /// What it is.
-        found: Sha256,
-    },
+    /// The profile cannot be had.
+    #[error(transparent)]
+    Profile(#[from] ProfilesError),
     /// The token can do none of the paddings of the profile.
     #[error(
         "the token can do none of the paddings of profile '{profile}' ({wanted}); it was shown to do: \
@@ -85,17 +58,51 @@ pub enum MakeError {
         /// What the token does.
         found: String,
     },
+    /// It is not the only one of its name: a start would refuse both.
+    #[error("the key '{label}' was made, and is not alone")]
+    NotAlone {
+        /// The key's label.
+        label: String,
+        /// What the token shows.
+        #[source]
+        source: Box<OpenError>,
+    },
     /// The operating system gives no randomness.
     #[error("the operating system gives no randomness")]
     Randomness,
 }
 
 /// The forge: the token, the right to make keys in it, and when that happens.
-pub(super) struct Forge<'a> {
+pub(super) struct Forge<'a, Op> {
     pub(super) hsm: &'a Hsm,
-    pub(super) authority: &'a Authorized<Initialise>,
+    pub(super) authority: &'a Authorized<Op>,
     pub(super) capabilities: &'a Capabilities,
     pub(super) now: UnixMs,
+}
+
+/// One version to be made or brought in: what was approved, and the names it gets.
+pub(super) struct Plan<'a> {
+    pub(super) kek: &'a KekName,
+    pub(super) number: u32,
+    pub(super) keypair_id: KeypairId,
+    pub(super) certificate_subject: &'a str,
+    pub(super) certificate_valid_days: u32,
+    /// The proposal that asked for it; none for the first KEKs.
+    pub(super) proposal: Option<ProposalId>,
+}
+
+impl Plan<'_> {
+    /// `CKA_LABEL` of its key.
+    pub(super) fn label(&self) -> String {
+        let id = self.proposal.map(|_| self.keypair_id);
+        label::kek(self.kek, self.number, id)
+    }
+}
+
+/// The key that issues certificates, and its own.
+pub(super) struct Issuing<'a> {
+    pub(super) key: KeyRef,
+    pub(super) certificate: &'a [u8],
 }
 
 /// A P-256 key of the instance, or its secret key.
@@ -116,7 +123,7 @@ impl InstanceKey {
     }
 }
 
-impl Forge<'_> {
+impl Forge<'_, Initialise> {
     /// Makes a key of the instance to a built-in profile.
     pub(super) async fn instance_key(
         &self,
@@ -158,51 +165,60 @@ impl Forge<'_> {
             .await?;
         unsigned.assemble(&signature).map_err(failed)
     }
+}
 
-    /// Makes the first version of a KEK: what the ledger records when all of it has been proved.
+impl<Op: MakesKeys> Forge<'_, Op> {
+    /// Makes one version of a KEK: what the ledger records when all of it has been proved.
     pub(super) async fn kek(
         &self,
-        kek: &GenesisKek,
+        plan: &Plan<'_>,
         profile: &Profile,
-        issuing: &InstanceKey,
-        issuing_certificate: &[u8],
+        issuing: &Issuing<'_>,
     ) -> Result<v1::KekVersionActivated, MakeError> {
-        let paddings = self.paddings(profile)?;
-        let keypair_id = random_id()?;
-        let label = label::kek(&kek.name, 1);
-        let (key, spki) = self.generate(keypair_id, &label, profile).await?;
-
+        self.paddings(profile)?;
+        let label = plan.label();
+        let (key, spki) = self.generate(plan.keypair_id, &label, profile).await?;
         let certificate = match profile.certificate() {
             CertificateKind::SelfSigned => {
-                let certificate = self.self_signed(kek, &key, &label, &spki).await?;
+                let certificate = self.self_signed(plan, &key, &spki).await?;
                 self.hsm
                     .cage(self.authority, &key, profile)
                     .await
-                    .map_err(|source| MakeError::Hsm {
-                        label: label.clone(),
-                        source,
-                    })?;
+                    .map_err(|source| MakeError::Hsm { label, source })?;
                 certificate
             }
             CertificateKind::Issued | CertificateKind::None => {
-                self.issued(kek, &label, &spki, issuing, issuing_certificate)
-                    .await?
+                self.issued(plan, &spki, issuing).await?
             }
         };
+        self.prove(plan, profile, &key, spki, certificate).await
+    }
 
-        inspect(self.hsm, &key, &label, profile).await?;
+    /// Proves a version whose key is in the token: reads it back, attacks it, walks the public path.
+    pub(super) async fn prove(
+        &self,
+        plan: &Plan<'_>,
+        profile: &Profile,
+        key: &KeyRef,
+        spki: Vec<u8>,
+        certificate: Vec<u8>,
+    ) -> Result<v1::KekVersionActivated, MakeError> {
+        let (paddings, label) = (self.paddings(profile)?, plan.label());
+        inspect(self.hsm, key, &label, profile).await?;
         let forms = profile.release_forms();
         for padding in &paddings {
-            self_test(self.hsm, &key, &label, &spki, *padding, forms).await?;
+            self_test(self.hsm, key, &label, &spki, *padding, forms).await?;
         }
+        self.is_alone(key, &label).await?;
         info!(
-            kek = %kek.name, %keypair_id, profile = profile.name(),
-            "made, certified, read back, attacked and tested"
+            kek = %plan.kek, number = plan.number, keypair_id = %plan.keypair_id,
+            profile = profile.name(), "certified, read back, attacked and tested"
         );
+        let proposal = plan.proposal.map(|id| id.0.as_bytes().to_vec());
         Ok(v1::KekVersionActivated {
-            kek: kek.name.to_string(),
-            number: 1,
-            keypair_id: keypair_id.as_bytes().to_vec(),
+            kek: plan.kek.to_string(),
+            number: plan.number,
+            keypair_id: plan.keypair_id.as_bytes().to_vec(),
             spki,
             certificate,
             profile: profile.bytes().to_vec(),
@@ -214,6 +230,20 @@ impl Forge<'_> {
                 .iter()
                 .map(|form| v1::ReleaseForm::from(*form).into())
                 .collect(),
+            proposal_id: proposal.unwrap_or_default(),
+        })
+    }
+
+    /// An HSM that did not answer in time may yet make the key that was made again since.
+    async fn is_alone(&self, key: &KeyRef, label: &str) -> Result<(), MakeError> {
+        let objects = self.hsm.inventory().await;
+        let objects = objects.map_err(|source| MakeError::Hsm {
+            label: label.to_owned(),
+            source,
+        })?;
+        check_key(&objects, key, label).map_err(|source| MakeError::NotAlone {
+            label: label.to_owned(),
+            source: Box::new(source),
         })
     }
 
@@ -260,53 +290,73 @@ impl Forge<'_> {
         ))
     }
 
-    async fn issued(
+    /// The certificate of a version by the issuing key.
+    pub(super) async fn issued(
         &self,
-        kek: &GenesisKek,
-        label: &str,
+        plan: &Plan<'_>,
         spki: &[u8],
-        issuing: &InstanceKey,
-        issuing_certificate: &[u8],
+        issuing: &Issuing<'_>,
+    ) -> Result<Vec<u8>, MakeError> {
+        let (subject, valid_days) = (plan.certificate_subject, plan.certificate_valid_days);
+        self.certify(subject, valid_days, spki, &plan.label(), issuing)
+            .await
+    }
+
+    /// The certificate of an RSA key that others encrypt to, by the issuing key.
+    pub(super) async fn certify(
+        &self,
+        subject: &str,
+        valid_days: u32,
+        spki: &[u8],
+        label: &str,
+        issuing: &Issuing<'_>,
     ) -> Result<Vec<u8>, MakeError> {
         let failed = |source| MakeError::Certificate {
             label: label.to_owned(),
             source,
         };
-        let body = self.body(kek, spki)?;
-        let unsigned = Unsigned::kek(&body, issuing_certificate).map_err(failed)?;
+        let body = self.body(subject, valid_days, spki)?;
+        let unsigned = Unsigned::kek(&body, issuing.certificate).map_err(failed)?;
         let signature = self.sign(&issuing.key, &unsigned.digest(), label).await?;
         unsigned.assemble(&signature).map_err(failed)
     }
 
     async fn self_signed(
         &self,
-        kek: &GenesisKek,
+        plan: &Plan<'_>,
         key: &KeyRef,
-        label: &str,
         spki: &[u8],
     ) -> Result<Vec<u8>, MakeError> {
+        let label = plan.label();
         let failed = |source| MakeError::Certificate {
-            label: label.to_owned(),
+            label: label.clone(),
             source,
         };
-        let unsigned = Unsigned::kek_self_signed(&self.body(kek, spki)?).map_err(failed)?;
+        let (subject, valid_days) = (plan.certificate_subject, plan.certificate_valid_days);
+        let body = self.body(subject, valid_days, spki)?;
+        let unsigned = Unsigned::kek_self_signed(&body).map_err(failed)?;
         let signature = self
             .hsm
             .self_sign(self.authority, key, unsigned.tbs())
             .await
             .map_err(|source| MakeError::Hsm {
-                label: label.to_owned(),
+                label: label.clone(),
                 source,
             })?;
         unsigned.assemble(&signature).map_err(failed)
     }
 
-    fn body<'a>(&self, kek: &'a GenesisKek, spki: &'a [u8]) -> Result<Body<'a>, MakeError> {
+    fn body<'a>(
+        &self,
+        subject: &'a str,
+        valid_days: u32,
+        spki: &'a [u8],
+    ) -> Result<Body<'a>, MakeError> {
         Ok(Body {
-            subject: &kek.certificate_subject,
+            subject,
             spki,
             not_before: self.now,
-            valid_days: kek.certificate_valid_days,
+            valid_days,
             serial: *random_id()?.as_bytes(),
         })
     }
@@ -327,20 +377,8 @@ impl Forge<'_> {
     }
 }
 
-/// A profile that is compiled in.
-pub(super) fn builtin(name: &str) -> Result<Profile, MakeError> {
-    let text = Profile::builtin(name).ok_or_else(|| MakeError::ProfileUnknown {
-        name: name.to_owned(),
-        builtin: Profile::builtin_names().collect::<Vec<_>>().join(", "),
-    })?;
-    Profile::parse(text.as_bytes()).map_err(|source| MakeError::Profile {
-        name: name.to_owned(),
-        source,
-    })
-}
-
 /// A fresh version 4 UUID.
-fn random_id() -> Result<KeypairId, MakeError> {
+pub(super) fn random_id() -> Result<KeypairId, MakeError> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|_| MakeError::Randomness)?;
     Ok(KeypairId::from_random(bytes))

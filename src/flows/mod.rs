@@ -1,37 +1,69 @@
 //! The only places where the HSM, the ledger and the audit log meet: `init` gives birth to an
-//! instance, `open` checks that everything agrees, `unwrap` releases DEKs, `keys` and `status` read.
+//! instance, `open` checks that everything agrees, `unwrap` releases DEKs, `keys`, `ledger` and `status`
+//! read.
 //! Nothing here knows of gRPC, TLS or PKCS#11 return codes.
 
+pub mod clerk;
+mod desk;
+pub mod govern;
 mod holdings;
+pub mod import;
 pub mod init;
 pub mod inspect;
 pub mod keys;
 mod label;
+pub mod ledger;
 mod make;
+mod noted;
 pub mod open;
+mod pen;
+pub mod profiles;
 mod recipient;
+mod saga;
+mod schedule;
 mod shares;
 pub mod status;
+mod stop;
+pub mod suspend;
+mod time;
 pub mod unwrap;
 mod vigil;
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tracing::error;
 
 use crate::access::{AccessError, Caller, Identity};
-use crate::audit::{Draft, Journal, Outcome};
+use crate::audit::{AuditError, Draft, Journal, Outcome};
 use crate::clock::{Clock, UnixMs};
 use crate::config::Config;
-use crate::hsm::{Hsm, HsmState};
-use crate::ledger::{Ledger, State};
-use crate::types::RequestId;
+use crate::hsm::{Capabilities, Hsm, HsmState};
+use crate::ledger::{Ledger, LedgerReader, State};
+use crate::types::{KeypairId, RequestId};
 
+use import::Certified;
+use noted::Noted;
+use pen::Pen;
 use shares::Shares;
 use status::Counters;
+use stop::Switch;
+use time::Timekeeper;
 use vigil::{Findings, Vigil};
+
+/// Why a node must stop.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeFailure {
+    /// The audit log can take no more records.
+    #[error(transparent)]
+    Audit(AuditError),
+    /// The outcome of a write to the ledger is unknown.
+    #[error("the ledger can no longer be written, and whether the last entry was is unknown: {0}")]
+    Ledger(String),
+}
 
 /// An open node: everything a flow stands on. Only [`open::open`] makes one.
 pub struct Node {
@@ -39,7 +71,25 @@ pub struct Node {
     hsm: Hsm,
     /// Holds the ledger, and with it the lock on the state folder: one kekd per folder.
     vigil: Vigil,
+    /// Reads the ledger beside whoever writes it.
+    ledger_reader: Arc<LedgerReader>,
     journal: Journal,
+    switch: Switch,
+    /// The right to write the ledger.
+    pen: Pen,
+    /// Number of entries of the newest head that the token is known to be tied to, by one anchor.
+    anchored: Mutex<Option<u64>>,
+    /// Held while something is made or destroyed in the HSM.
+    saga: AsyncMutex<()>,
+    time: Timekeeper,
+    noted: Mutex<Noted>,
+    /// Transport keys of imports that wait, so that asking again asks nothing of the HSM.
+    certified: Mutex<Vec<Certified>>,
+    /// What the token was shown to do at the start.
+    capabilities: Capabilities,
+    profiles_dir: Option<PathBuf>,
+    /// What the clerk has announced of rotations to come.
+    announced: Mutex<BTreeSet<(KeypairId, u32)>>,
     /// Attempts; each that is begun takes a place in the audit log's queue.
     attempts: Arc<Shares>,
     /// Turns at the HSM.
@@ -50,23 +100,46 @@ pub struct Node {
 }
 
 impl Node {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part that was opened by itself, and only `open` puts them together"
+    )]
     fn new(
         config: &Config,
-        state: Arc<State>,
         ledger: Arc<Mutex<Ledger>>,
+        ledger_reader: LedgerReader,
+        capabilities: Capabilities,
         hsm: Hsm,
         journal: Journal,
+        switch: Switch,
         clock: Clock,
         found: Findings,
+        anchored: Option<u64>,
     ) -> Self {
+        let state = {
+            let ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(ledger.state())
+        };
+        let noted = Noted::read(&config.state_dir);
         let sessions = config.hsm.sessions;
         let at_hsm = config.hsm.queue_len_max.saturating_add(sessions);
         let in_all = config.audit.queue_len_max.saturating_add(at_hsm);
         Self {
             snapshot: ArcSwap::new(state),
-            vigil: Vigil::begin(hsm.clone(), ledger, found),
+            vigil: Vigil::begin(hsm.clone(), Arc::clone(&ledger), found),
+            pen: Pen::new(ledger),
+            anchored: Mutex::new(anchored),
+            saga: AsyncMutex::new(()),
+            time: Timekeeper::new(clock, noted.at()),
+            noted: Mutex::new(noted),
+            certified: Mutex::default(),
+            capabilities,
+            profiles_dir: config.hsm.profiles_dir.clone(),
+            announced: Mutex::default(),
             hsm,
+            ledger_reader: Arc::new(ledger_reader),
             journal,
+            switch,
             // As many as fill the HSM's queue and one batch of records.
             attempts: Shares::new(in_all, at_hsm.saturating_add(config.audit.batch_len_max)),
             // Two for each session: the next is there when one ends, and nobody else waits long.
@@ -79,6 +152,12 @@ impl Node {
     /// The state as the ledger tells it now. Taking it needs no lock.
     fn snapshot(&self) -> Arc<State> {
         self.snapshot.load_full()
+    }
+
+    fn transport_keys(&self) -> MutexGuard<'_, Vec<Certified>> {
+        self.certified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The caller behind an authenticated identity, as the ledger names it now.
@@ -99,11 +178,20 @@ impl Node {
         });
     }
 
-    /// Whether an unwrap can succeed now, under every KEK.
+    /// Whether an unwrap can succeed now, under every KEK that is not stopped by itself. A stop of
+    /// all makes a node not ready.
     pub fn is_ready(&self) -> bool {
         matches!(self.hsm.status().state, HsmState::Ready)
             && self.vigil.is_sound()
             && self.journal.status().writable
+            && !self.is_all_stopped()
+    }
+
+    /// Whether everything is stopped, by the ledger or before it.
+    fn is_all_stopped(&self) -> bool {
+        let state = self.snapshot();
+        let mut stops = state.governance().stops();
+        self.stops().is_all_stopped() || stops.any(|(kek, _)| kek.is_none())
     }
 
     /// Follows [`Node::is_ready`] for as long as the receiver lives.
@@ -112,13 +200,16 @@ impl Node {
         let node = Arc::clone(self);
         tokio::spawn(async move {
             let (mut hsm, mut journal) = (node.hsm.changed(), node.journal.changed());
-            let mut vigil = node.vigil.changed();
+            let (mut vigil, mut stops) = (node.vigil.changed(), node.stops().changed());
+            let mut ledger = node.pen.published();
             loop {
                 let goes_on = tokio::select! {
                     () = sender.closed() => false,
                     changed = hsm.changed() => changed.is_ok(),
                     changed = journal.changed() => changed.is_ok(),
                     changed = vigil.changed() => changed.is_ok(),
+                    changed = ledger.changed() => changed.is_ok(),
+                    changed = stops.changed() => changed.is_ok(),
                 };
                 let ready = goes_on && node.is_ready();
                 sender.send_if_modified(|last| std::mem::replace(last, ready) != ready);
@@ -130,9 +221,13 @@ impl Node {
         receiver
     }
 
-    /// Waits until the audit log can never again take a record in this process. The node must stop.
-    pub async fn failed(&self) -> crate::audit::AuditError {
-        self.journal.failed().await
+    /// Waits until the audit log or the ledger can never again be written in this process. The node
+    /// must stop.
+    pub async fn failed(&self) -> NodeFailure {
+        tokio::select! {
+            audit = self.journal.failed() => NodeFailure::Audit(audit),
+            why = self.pen.broken() => NodeFailure::Ledger(why),
+        }
     }
 
     /// Ends the worker process, and then the audit log with all that waits for its place in it.

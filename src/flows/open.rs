@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use tracing::{info, warn};
 
-use super::holdings::{check_key, check_ties, strangers};
+use super::holdings::{check_key, check_ties, in_token, orphans, remains, strangers};
 use super::inspect::{InspectError, inspect, self_test};
+use super::stop::Switch;
 use super::vigil::Findings;
 use super::{Node, label};
 use crate::audit::{AuditError, Journal};
@@ -17,6 +18,7 @@ use crate::hsm::profile::{Profile, ProfileError};
 use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef, Object, Token};
 use crate::keyring::Version;
 use crate::ledger::{Ledger, LedgerError, TokenIdentity};
+use crate::stops::{Stops, StopsError};
 use crate::types::{Padding, Sha256};
 
 /// Why a node does not open.
@@ -28,6 +30,9 @@ pub enum OpenError {
     /// The audit log cannot be opened.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// What is stopped cannot be read or written down.
+    #[error(transparent)]
+    Stops(#[from] StopsError),
     /// The token cannot be opened or asked.
     #[error(transparent)]
     Hsm(#[from] HsmError),
@@ -98,6 +103,7 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
     let ledger = Ledger::open(&config.state_dir)?;
     let state = Arc::clone(ledger.state());
     info!(entries = state.size(), instance = %state.instance_id(), "the ledger verifies");
+    let stops = Arc::new(Stops::open(&config.state_dir)?);
     let journal = Journal::open(
         &config.state_dir,
         &state.instance_id(),
@@ -109,8 +115,9 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
     state.require_token(&identity_of(hsm.opened().await?))?;
     let capabilities = hsm.probe().await?;
     info!(capabilities = ?capabilities.names(), "the token was probed");
+    let ledger_reader = ledger.reader()?;
     let ledger = Arc::new(Mutex::new(ledger));
-    check_ties(&hsm, &ledger).await?;
+    let anchored = check_ties(&hsm, &ledger).await?;
 
     let objects = hsm.inventory().await?;
     for (key, label) in state.instance_keys().into_iter().zip(label::OF_INSTANCE) {
@@ -119,22 +126,35 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
         check_key(&objects, &key, label)?;
         inspect(&hsm, &key, label, &profile).await?;
     }
-    for version in state.keyring().versions() {
+    for version in in_token(&state) {
         check_version(&hsm, &objects, &capabilities, version).await?;
     }
     info!(
         versions = state.keyring().versions().count(),
         "every key is what the ledger says"
     );
-    let strangers = strangers(&objects, &state);
-    if let Some(problem) = &strangers {
-        warn!("{problem}");
-    }
     let found = Findings {
-        strangers,
+        strangers: strangers(&objects, &state),
+        orphans: orphans(&objects, &state),
+        remains: remains(&objects, state.keyring()),
         ..Findings::default()
     };
-    Ok(Node::new(config, state, ledger, hsm, journal, clock, found))
+    for problem in found.problems() {
+        warn!("{problem}");
+    }
+    let switch = Switch::begin(stops)?;
+    Ok(Node::new(
+        config,
+        ledger,
+        ledger_reader,
+        capabilities,
+        hsm,
+        journal,
+        switch,
+        clock,
+        found,
+        anchored.map(|head| head.size),
+    ))
 }
 
 fn identity_of(token: Token) -> TokenIdentity {
@@ -155,7 +175,7 @@ async fn check_version(
     let label = label::of(version);
     let able = capabilities.paddings();
     if let Some(padding) = version
-        .paddings
+        .paddings_shown
         .iter()
         .find(|padding| !able.contains(padding))
     {
@@ -168,7 +188,8 @@ async fn check_version(
     check_key(objects, &key, &label)?;
     let profile = parse_profile(&label, &version.profile)?;
     inspect(hsm, &key, &label, &profile).await?;
-    for padding in &version.paddings {
+    // Those that are forbidden now as well: officers may allow them again while the node serves.
+    for padding in &version.paddings_shown {
         self_test(
             hsm,
             &key,

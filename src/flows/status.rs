@@ -6,6 +6,7 @@ use super::Node;
 use crate::audit::JournalStatus;
 use crate::clock::UnixMs;
 use crate::hsm::{HsmState, HsmStatus};
+use crate::ledger::State;
 use crate::types::Sha256;
 
 /// Counters since the start of the process. Relaxed: they are read by people.
@@ -38,7 +39,7 @@ pub struct Counted {
 /// The state of the node at one moment.
 #[derive(Debug, Clone)]
 pub struct NodeStatus {
-    /// Whether an unwrap can succeed now, under every KEK.
+    /// Whether an unwrap can succeed now, under every KEK that is not stopped by itself.
     pub ready: bool,
     /// What stands in the way or needs an operator, one sentence each.
     pub problems: Vec<String>,
@@ -75,6 +76,8 @@ impl Node {
             HsmState::ShutDown => problems.push("the HSM is shut down".to_owned()),
         }
         problems.extend(audit.why_not.clone());
+        problems.extend(self.stops_said(&state));
+        problems.extend(self.clock_suspect());
         if audit.unrecorded > 0 {
             let count = audit.unrecorded;
             problems.push(format!(
@@ -82,7 +85,7 @@ impl Node {
             ));
         }
         NodeStatus {
-            ready: matches!(hsm.state, HsmState::Ready) && found.is_sound() && audit.writable,
+            ready: self.is_ready(),
             problems,
             instance_id: state.instance_id(),
             instance_name: state.instance_name().to_owned(),
@@ -92,6 +95,33 @@ impl Node {
             counted: self.counted(),
             started_at: self.started_at,
         }
+    }
+
+    /// What is stopped: not in the ledger yet, and by the ledger.
+    fn stops_said(&self, state: &State) -> Vec<String> {
+        let stops = self.stops();
+        let mut problems = stops.problems();
+        for (kek, stop) in state.governance().stops() {
+            let what = kek.map_or_else(
+                || "every KEK is stopped".to_owned(),
+                |kek| format!("the KEK {kek} is stopped"),
+            );
+            let at = stop.at.rfc3339();
+            problems.push(format!(
+                "{what} by {} since {at}; only a quorum lifts it",
+                stop.by
+            ));
+        }
+        for kek in stops
+            .pending()
+            .iter()
+            .filter_map(|stop| stop.target.as_ref())
+        {
+            if state.keyring().kek(kek).is_err() {
+                problems.push(format!("no KEK has the name {kek}, which is stopped"));
+            }
+        }
+        problems
     }
 
     fn counted(&self) -> Counted {

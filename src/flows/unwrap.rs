@@ -4,30 +4,32 @@
 //! The invariant this file keeps: every attempt ends in exactly one durable audit record, and a DEK
 //! leaves only after the record of its release.
 
+mod error;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
 
+use error::RETRY_AFTER_OUTAGE;
+pub use error::UnwrapError;
+
 pub use super::recipient::Recipient;
 use super::recipient::check as check_recipient;
 use super::{Node, label};
-use crate::access::{AccessError, Identity};
-use crate::audit::{AuditError, Draft, Outcome, Sealed};
+use crate::access::Identity;
+use crate::audit::{Draft, Outcome, Sealed};
 use crate::hsm::{HsmError, KeyRef, RewrapJob, UnwrapJob};
-use crate::keyring::{KeyringError, Version};
+use crate::keyring::{KeyringError, Version, VersionState};
+use crate::stops::Passage;
 use crate::types::{
-    Dek, EndUser, KeypairId, Next, Padding, ReleaseForm, RequestId, RewrappedDek, Sha256,
+    Dek, EndUser, KekName, KeypairId, Next, Padding, ReleaseForm, RequestId, RewrappedDek, Sha256,
     TypeError, WrappedDek,
 };
 
 /// Work is not begun when less than this is left of the caller's deadline: one RSA-3072 operation
 /// and one sync take about as long.
 const DEADLINE_LEFT_MIN: Duration = Duration::from_millis(5);
-
-/// How long a caller should wait before it asks again while the HSM or the audit log is away: about
-/// the time in which a lost worker process is replaced.
-const RETRY_AFTER_OUTAGE: Duration = Duration::from_millis(1_000);
 
 /// One DEK to unwrap, in checked types.
 #[derive(Debug)]
@@ -73,111 +75,8 @@ pub struct Unwrapped {
     pub release: Release,
     /// The index of the audit record of this release.
     pub record_index: u64,
-}
-
-/// Why nothing leaves.
-#[derive(Debug, thiserror::Error)]
-pub enum UnwrapError {
-    /// The request is not well formed.
-    #[error(transparent)]
-    Malformed(#[from] TypeError),
-    /// The caller may not do this.
-    #[error(transparent)]
-    Access(#[from] AccessError),
-    /// The keyring does not serve this.
-    #[error(transparent)]
-    Keyring(#[from] KeyringError),
-    /// The ciphertext is not a DEK under this key. One variant for every way in which it is not.
-    #[error("the wrapped DEK does not unwrap under this key")]
-    Undecryptable,
-    /// The token cannot wrap to this recipient in this way.
-    #[error("the token cannot wrap a DEK to this recipient with this padding")]
-    RecipientNotPossible,
-    /// Too many calls wait for the HSM or the audit log.
-    #[error("too many calls are waiting; try again")]
-    Busy {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// The HSM does not answer.
-    #[error("the HSM is not available; try again")]
-    HsmUnavailable {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// The audit log takes no record, so nothing may be released.
-    #[error("the audit log takes no records, so nothing is released; try again")]
-    AuditUnavailable {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// Too little of the deadline is left to begin.
-    #[error("too little of the deadline is left to begin")]
-    DeadlineTooShort,
-    /// The deadline passed while the call waited or ran.
-    #[error("the deadline passed")]
-    DeadlineExceeded,
-    /// The token does not hold what the ledger says, or a bug. The operator's log says which.
-    #[error("kekd cannot serve this key; its operator's log says why")]
-    Internal,
-}
-
-impl UnwrapError {
-    /// The stable reason, as in `google.rpc.ErrorInfo` and in audit records.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Malformed(_) | Self::Keyring(KeyringError::WrongLength { .. }) => {
-                "INVALID_REQUEST"
-            }
-            Self::Access(error) => error.reason(),
-            Self::Keyring(KeyringError::NotUsable { .. }) => "VERSION_NOT_USABLE",
-            Self::Keyring(KeyringError::PaddingNotAllowed { .. }) => "PADDING_NOT_ALLOWED",
-            Self::Keyring(KeyringError::ReleaseFormNotAllowed { .. }) => "RELEASE_FORM_NOT_ALLOWED",
-            Self::Keyring(
-                KeyringError::KeypairUnknown(_)
-                | KeyringError::KekUnknown(_)
-                | KeyringError::OutOfTurn { .. },
-            ) => "KEYPAIR_UNKNOWN",
-            Self::RecipientNotPossible => "PADDING_NOT_ALLOWED",
-            Self::Undecryptable => "UNDECRYPTABLE",
-            Self::Busy { .. } => "BUSY",
-            Self::HsmUnavailable { .. } => "HSM_UNAVAILABLE",
-            Self::AuditUnavailable { .. } => "AUDIT_UNAVAILABLE",
-            Self::DeadlineTooShort => "DEADLINE_TOO_SHORT",
-            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
-            Self::Internal => "INTERNAL",
-        }
-    }
-
-    const fn outcome(&self) -> Outcome {
-        match self {
-            Self::Undecryptable => Outcome::Undecryptable,
-            Self::Busy { .. }
-            | Self::HsmUnavailable { .. }
-            | Self::AuditUnavailable { .. }
-            | Self::DeadlineExceeded
-            | Self::Internal => Outcome::Unavailable,
-            Self::Malformed(_)
-            | Self::Access(_)
-            | Self::Keyring(_)
-            | Self::RecipientNotPossible
-            | Self::DeadlineTooShort => Outcome::Refused,
-        }
-    }
-}
-
-impl From<AuditError> for UnwrapError {
-    fn from(error: AuditError) -> Self {
-        if matches!(error, AuditError::Busy { .. }) {
-            return Self::Busy {
-                retry_after: RETRY_AFTER_OUTAGE,
-            };
-        }
-        error!(%error, "no audit record, so nothing is released");
-        Self::AuditUnavailable {
-            retry_after: RETRY_AFTER_OUTAGE,
-        }
-    }
+    /// Held until the release was handed to the transport, and no longer.
+    pub passage: Passage,
 }
 
 /// A DEK as the HSM handed it out: sealed, in one of the two forms.
@@ -251,7 +150,10 @@ impl Node {
             .unwrap_sealed(identity, &command, deadline, &mut draft)
             .await
         {
-            Ok(sealed) => self.release(draft, command.request_id, sealed).await,
+            Ok((passage, sealed)) => {
+                let request_id = command.request_id;
+                self.release(draft, request_id, passage, sealed).await
+            }
             Err(error) => {
                 draft.outcome = error.outcome();
                 draft.reason = error.reason();
@@ -275,34 +177,21 @@ impl Node {
         }
     }
 
-    /// Steps 2 to 5: everything that can refuse, then the HSM.
+    /// Steps 2 to 5: everything that can refuse, then the HSM, then what may have changed meanwhile.
     async fn unwrap_sealed(
         &self,
         identity: &Identity,
         command: &UnwrapCommand,
         deadline: Instant,
         draft: &mut Draft,
-    ) -> Result<SealedRelease, UnwrapError> {
+    ) -> Result<(Passage, SealedRelease), UnwrapError> {
         // 2. Work nobody will wait for is not begun.
         if deadline.saturating_duration_since(Instant::now()) < DEADLINE_LEFT_MIN {
             return Err(UnwrapError::DeadlineTooShort);
         }
 
-        // 3. The caller is somebody the ledger names, in a role that unwraps.
-        let snapshot = self.snapshot();
-        let caller = snapshot.clients().caller(identity)?;
-        caller.require(crate::access::Action::Unwrap)?;
-
-        // 4. The keypair id names one version; the caller has a grant for its KEK; and the version
-        //    serves this padding, this form and this length in its present state.
-        let version = snapshot.keyring().version(command.keypair_id)?;
-        draft.kek = Some(version.kek.clone());
-        caller.require_grant(&version.kek)?;
-        version.admit(
-            command.padding,
-            form_of(command),
-            command.wrapped_dek.as_bytes().len(),
-        )?;
+        // 3 and 4. As everything stands now.
+        let version = &self.judge(identity, command, |kek| draft.kek = Some(kek.clone()))?;
 
         // 5. The HSM, as long as it is the one this ledger is tied to. What comes back is sealed.
         if !self.vigil.is_ours() {
@@ -312,10 +201,47 @@ impl Node {
         }
         let (_turn, waited) = self.turns.turn(identity, deadline).await?;
         draft.queue = waited;
-        match &command.recipient {
-            None => self.unwrap_clear(version, command, deadline, draft).await,
-            Some(to) => self.rewrap(version, command, to, deadline, draft).await,
+        let sealed = match &command.recipient {
+            None => self.unwrap_clear(version, command, deadline, draft).await?,
+            Some(to) => self.rewrap(version, command, to, deadline, draft).await?,
+        };
+
+        // 3 and 4 again. The HSM took its time: what was stopped, revoked or withdrawn meanwhile is
+        // not released, and what is stopped from here on waits until this release has left.
+        let passage = self.switch.gate().enter(&version.kek, || {
+            self.judge(identity, command, |_| ()).map(drop)
+        })?;
+        Ok((passage, sealed))
+    }
+
+    /// Steps 3 and 4: whether the caller may have this, as the ledger and the kill switch have it
+    /// now. `found` is told the KEK that is asked for.
+    fn judge(
+        &self,
+        identity: &Identity,
+        command: &UnwrapCommand,
+        found: impl FnOnce(&KekName),
+    ) -> Result<Arc<Version>, UnwrapError> {
+        // 3. The caller is somebody the ledger names, in a role that unwraps.
+        let snapshot = self.snapshot();
+        let caller = snapshot.clients().caller(identity)?;
+        caller.require(crate::access::Action::Unwrap)?;
+
+        // 4. The keypair id names one version; the caller has a grant for its KEK; and the version
+        //    serves this padding, this form and this length in its present state. A stop that the
+        //    ledger does not have yet is no other answer than one it has.
+        let version = snapshot.keyring().version(command.keypair_id)?;
+        found(&version.kek);
+        caller.require_grant(&version.kek)?;
+        if self.switch.is_stopped(&version.kek) && version.state().unwraps() {
+            return Err(stopped());
         }
+        version.admit(
+            command.padding,
+            form_of(command),
+            command.wrapped_dek.as_bytes().len(),
+        )?;
+        Ok(Arc::clone(version))
     }
 
     async fn unwrap_clear(
@@ -404,6 +330,7 @@ impl Node {
         &self,
         mut draft: Draft,
         request_id: RequestId,
+        passage: Passage,
         sealed: SealedRelease,
     ) -> Result<Unwrapped, UnwrapError> {
         draft.outcome = Outcome::Released;
@@ -417,12 +344,28 @@ impl Node {
                 (Release::Recipient(released.value), released.record_index)
             }
         };
+        if passage.is_revoked() {
+            // The record took longer than a stop waits. It says released, and nothing was.
+            warn!(
+                record_index,
+                "a recorded release was withheld: its KEK was stopped"
+            );
+            return Err(stopped());
+        }
         Ok(Unwrapped {
             request_id,
             release,
             record_index,
+            passage,
         })
     }
+}
+
+/// What a stopped KEK answers: the same as a version that the ledger says is suspended.
+const fn stopped() -> UnwrapError {
+    UnwrapError::Keyring(KeyringError::NotUsable {
+        state: VersionState::Suspended,
+    })
 }
 
 const fn form_of(command: &UnwrapCommand) -> ReleaseForm {

@@ -5,6 +5,7 @@
 //! Nothing is repaired, pinned or adopted here. The invariant: a token that is not tied to this
 //! ledger releases nothing, and is used again only when it is tied as before.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tracing::{debug, error, info, warn};
 use super::holdings;
 use super::open::OpenError;
 use crate::hsm::{Hsm, HsmError, HsmState};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, State};
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -34,6 +35,10 @@ pub(super) struct Findings {
     pub(super) keys: Vec<String>,
     /// Keys the ledger does not know. They stand in nobody's way.
     pub(super) strangers: Option<String>,
+    /// Keys that were made and never became versions, for want of an end.
+    pub(super) orphans: Option<String>,
+    /// Keys of versions that were destroyed. They stand in nobody's way either.
+    pub(super) remains: Option<String>,
 }
 
 impl Findings {
@@ -44,7 +49,9 @@ impl Findings {
 
     /// One sentence each.
     pub(super) fn problems(&self) -> Vec<String> {
-        let all = self.foreign.iter().chain(&self.keys).chain(&self.strangers);
+        let aside = self.strangers.iter().chain(&self.orphans);
+        let aside = aside.chain(&self.remains);
+        let all = self.foreign.iter().chain(&self.keys).chain(aside);
         all.cloned().collect()
     }
 }
@@ -139,16 +146,20 @@ impl Watcher {
 
     async fn look(&self) -> Result<Findings, HsmError> {
         let foreign = match holdings::check_ties(&self.hsm, &self.ledger).await {
-            Ok(()) => None,
+            Ok(_) => None,
             Err(OpenError::Hsm(why)) => return Err(why),
             Err(disagreement) => Some(disagreement.to_string()),
         };
+        // Keys come and go while the token is looked at: demanded is what the ledger named before
+        // and still names after, and strange is what it names neither way.
+        let before = self.state();
         let objects = self.hsm.inventory().await?;
-        let state = {
-            let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(ledger.state())
-        };
-        let mut keys: Vec<String> = holdings::keys(&state)
+        let after = self.state();
+        let still: HashSet<_> = holdings::keys(&after)
+            .map(|(key, _)| key.object_id)
+            .collect();
+        let mut keys: Vec<String> = holdings::keys(&before)
+            .filter(|(key, _)| still.contains(&key.object_id))
             .filter_map(|(key, label)| holdings::check_key(&objects, &key, &label).err())
             .map(|disagreement| disagreement.to_string())
             .collect();
@@ -160,8 +171,15 @@ impl Watcher {
         Ok(Findings {
             foreign,
             keys,
-            strangers: holdings::strangers(&objects, &state),
+            strangers: holdings::strangers(&objects, &after),
+            orphans: holdings::orphans(&objects, &after),
+            remains: holdings::remains(&objects, before.keyring()),
         })
+    }
+
+    fn state(&self) -> Arc<State> {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(ledger.state())
     }
 
     fn publish(&self, found: Findings) {

@@ -1,9 +1,12 @@
 //! From messages to checked types and back. To decode is to check: what comes out of here has the
 //! shape its type promises. Whether it is allowed is not asked here.
 
+use crate::audit::Usage;
+use crate::clock::UnixMs;
 use crate::flows::unwrap::{Malformed, Recipient, Release, UnwrapCommand, Unwrapped};
-use crate::keyring::{Version, VersionState};
+use crate::keyring::{Origin, Version, VersionState};
 use crate::proto::{self, v1};
+use crate::stops::Passage;
 use crate::types::{EndUser, KekName, Padding, RequestId, SPKI_LEN_MAX, TypeError, WrappedDek};
 
 /// How much of a keypair id that is none goes into the audit record, in bytes.
@@ -97,38 +100,44 @@ fn cut(text: &str, len: usize) -> &str {
     end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
-/// The answer to an unwrap. The DEK is wiped here, and in the message when that is dropped; what
+/// The answer to an unwrap, and the passage it leaves by. The DEK is wiped here, and in the message when that is dropped; what
 /// the transport copies cannot be wiped, which is why there is release to a recipient.
-pub fn unwrapped(unwrapped: Unwrapped) -> v1::UnwrapResponse {
+pub fn unwrapped(unwrapped: Unwrapped) -> (v1::UnwrapResponse, Passage) {
     let release = match unwrapped.release {
         Release::Clear(dek) => v1::unwrap_response::Release::Dek(dek.as_bytes().to_vec()),
         Release::Recipient(dek) => v1::unwrap_response::Release::RewrappedDek(dek.into_bytes()),
     };
-    v1::UnwrapResponse {
+    let response = v1::UnwrapResponse {
         request_id: unwrapped.request_id.as_str().to_owned(),
         release: Some(release),
         record_index: unwrapped.record_index,
-    }
+    };
+    (response, unwrapped.passage)
 }
 
-/// One KEK with its versions.
-pub fn kek<'a>(name: &KekName, versions: impl IntoIterator<Item = &'a Version>) -> v1::Kek {
+/// One KEK with its versions, each with its use where that may be told.
+pub fn kek<'a>(
+    name: &KekName,
+    versions: impl IntoIterator<Item = (&'a Version, Option<Usage>)>,
+) -> v1::Kek {
+    let versions = versions.into_iter();
     v1::Kek {
         name: name.as_str().to_owned(),
-        versions: versions.into_iter().map(version).collect(),
+        versions: versions.map(|(of, usage)| version(of, usage)).collect(),
     }
 }
 
-fn version(version: &Version) -> v1::Version {
+fn version(version: &Version, usage: Option<Usage>) -> v1::Version {
+    let ms = |at: Option<UnixMs>| at.map_or(0, |at| at.0);
     v1::Version {
         number: version.number,
         keypair_id: version.keypair_id.to_string(),
-        state: state(version.state).into(),
+        state: state(version.state()).into(),
+        origin: origin(version.origin).into(),
         modulus_bits: version.modulus_bits,
         paddings: version
-            .paddings
-            .iter()
-            .map(|padding| v1::Padding::from(*padding).into())
+            .paddings()
+            .map(|padding| v1::Padding::from(padding).into())
             .collect(),
         release_forms: version
             .release_forms
@@ -139,6 +148,11 @@ fn version(version: &Version) -> v1::Version {
         spki_sha256: version.spki_sha256.as_bytes().to_vec(),
         created_at_ms: version.created_at.0,
         certificate_expires_at_ms: version.certificate_expires_at.0,
+        usage: usage.map(|usage| v1::VersionUsage {
+            unwraps: usage.released,
+            first_use_ms: ms(usage.first),
+            last_use_ms: ms(usage.last),
+        }),
     }
 }
 
@@ -150,6 +164,13 @@ const fn state(state: VersionState) -> v1::VersionState {
         VersionState::Suspended => v1::VersionState::Suspended,
         VersionState::Compromised => v1::VersionState::Compromised,
         VersionState::Destroyed => v1::VersionState::Destroyed,
+    }
+}
+
+const fn origin(origin: Origin) -> v1::KeyOrigin {
+    match origin {
+        Origin::Generated => v1::KeyOrigin::Generated,
+        Origin::Imported => v1::KeyOrigin::Imported,
     }
 }
 

@@ -24,6 +24,14 @@ pub struct Deadline {
     pub named: Option<Instant>,
 }
 
+/// How long a call may take that has the HSM make keys: many times what a slow one needs.
+const CEREMONY_MAX: Duration = Duration::from_secs(120);
+/// The calls that may take that long.
+const CEREMONIES: [&str; 2] = [
+    "/kekd.v1.QuorumService/Execute",
+    "/kekd.v1.QuorumService/DeliverImport",
+];
+
 /// Puts a [`Timed`] in front of a service.
 #[derive(Debug, Clone, Copy)]
 pub struct DeadlineLayer {
@@ -66,7 +74,11 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let now = Instant::now();
         let named = named(request.headers());
-        let call = named.map_or(self.call_max, |named| named.min(self.call_max));
+        let call_max = match CEREMONIES.contains(&request.uri().path()) {
+            true => CEREMONY_MAX,
+            false => self.call_max,
+        };
+        let call = named.map_or(call_max, |named| named.min(call_max));
         let (told, cut) = (call - call / 20, call - call / 40);
         request.extensions_mut().insert(Deadline {
             call: now + told,

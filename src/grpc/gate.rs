@@ -16,6 +16,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::{error, warn};
 
+use super::escort::Escort;
 use super::judged::Judged;
 use super::network::Network;
 use super::peer::Peer;
@@ -69,7 +70,8 @@ impl GateLayer {
             }
             AccessError::RoleNotAllowed(_)
             | AccessError::NotGranted(_)
-            | AccessError::NamedTwice(_) => warn!(%peer, path, %error, "refused"),
+            | AccessError::NamedTwice(_)
+            | AccessError::ChangeRefused(_) => warn!(%peer, path, %error, "refused"),
         }
         refused
     }
@@ -115,7 +117,7 @@ where
         };
         let (answer, network) = (self.inner.call(request), Arc::clone(&self.layer.network));
         Box::pin(async move {
-            let answer = answer.await?;
+            let answer = Escort::lead(answer.await?);
             Ok(match peer {
                 Some(peer) => answer.map(|body| Body::new(Judged::new(body, peer, network))),
                 None => answer,
@@ -136,10 +138,15 @@ mod tests {
 
     const CLIENT: &str = "spiffe://t/client";
     const OPERATOR: &str = "spiffe://t/operator";
+    const OFFICER: &str = "spiffe://t/officer";
 
     fn gate() -> GateLayer {
         let mut clients = Clients::default();
-        for (identity, role) in [(CLIENT, Role::UnwrapClient), (OPERATOR, Role::Operator)] {
+        for (identity, role) in [
+            (CLIENT, Role::UnwrapClient),
+            (OPERATOR, Role::Operator),
+            (OFFICER, Role::Officer),
+        ] {
             clients
                 .add(identity.parse().unwrap(), role, BTreeSet::new())
                 .unwrap();
@@ -167,11 +174,13 @@ mod tests {
         let list = "/kekd.v1.KeysService/ListKeks";
         let unwrap = "/kekd.v1.UnwrapService/Unwrap";
         let health = "/grpc.health.v1.Health/Check";
-        let none = "/kekd.v1.QuorumService/Propose";
+        let none = "/kekd.v1.NoService/NoCall";
         let cases = [
             (CLIENT, list, "OK"),
             (CLIENT, health, "OK"),
             (OPERATOR, list, "OK"),
+            (OFFICER, list, "OK"),
+            (OFFICER, health, "OK"),
             ("spiffe://t/stranger", list, "CALLER_UNKNOWN"),
             ("spiffe://t/stranger", health, "CALLER_UNKNOWN"),
             ("spiffe://t/stranger", none, "CALLER_UNKNOWN"),

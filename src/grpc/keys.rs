@@ -9,7 +9,7 @@ use super::peer::Peer;
 use super::status::Refused;
 use super::{convert, extension};
 use crate::flows::Node;
-use crate::flows::keys::KeysError;
+use crate::flows::keys::{KeysError, Used};
 use crate::proto::v1;
 use crate::proto::v1::keys_service_server::KeysService;
 use crate::public_key::{PublicKeyError, RsaPublicKey};
@@ -103,8 +103,26 @@ impl KeysService for Keys {
             issuers,
         }))
     }
+
+    async fn look_up_recording_policy(
+        &self,
+        request: Request<v1::LookUpRecordingPolicyRequest>,
+    ) -> Result<Response<v1::LookUpRecordingPolicyResponse>, Status> {
+        let peer: Peer = extension(&request)?;
+        let key = &request.get_ref().key;
+        let found = self
+            .node
+            .recording_policy(&peer.identity, key)
+            .map_err(refused)?;
+        Ok(Response::new(v1::LookUpRecordingPolicyResponse {
+            kek: found.version.kek.to_string(),
+            keypair_id: found.version.keypair_id.to_string(),
+            is_fallback: found.is_fallback,
+        }))
+    }
 }
 
-fn kek(name: &KekName, versions: &[Arc<crate::keyring::Version>]) -> v1::Kek {
-    convert::kek(name, versions.iter().map(AsRef::as_ref))
+fn kek(name: &KekName, versions: &[Used]) -> v1::Kek {
+    let versions = versions.iter();
+    convert::kek(name, versions.map(|used| (&*used.version, used.usage)))
 }

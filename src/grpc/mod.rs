@@ -4,14 +4,18 @@
 
 mod convert;
 pub mod deadline;
+mod escort;
 pub mod gate;
 pub mod hang_up;
 pub mod health;
 mod judged;
 mod keys;
+mod ledger;
 pub mod network;
 pub mod node;
 pub mod peer;
+mod quorum;
+mod quorum_view;
 pub mod refusals;
 mod rights;
 pub mod status;
@@ -28,6 +32,9 @@ use crate::flows::Node;
 use crate::proto::v1;
 use network::Network;
 use status::Refused;
+
+/// Longest request of an officer: a statement of 64 KiB with a signature of 16 KiB.
+const GOVERN_BYTES_MAX: usize = 96 * 1024;
 
 /// All services over an open node. The gate stands in front of them.
 pub fn routes(
@@ -53,6 +60,18 @@ pub fn routes(
         .add_service(
             v1::keys_service_server::KeysServiceServer::new(keys::Keys::new(Arc::clone(node)))
                 .max_decoding_message_size(message_max),
+        )
+        .add_service(
+            v1::ledger_service_server::LedgerServiceServer::new(ledger::LedgerReads::new(
+                Arc::clone(node),
+            ))
+            .max_decoding_message_size(message_max),
+        )
+        .add_service(
+            v1::quorum_service_server::QuorumServiceServer::new(quorum::Quorum::new(Arc::clone(
+                node,
+            )))
+            .max_decoding_message_size(GOVERN_BYTES_MAX),
         )
         .add_service(
             v1::node_service_server::NodeServiceServer::new(state)

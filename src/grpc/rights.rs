@@ -3,13 +3,40 @@
 
 use crate::access::Action;
 
-const RIGHTS: [(&str, Action); 11] = [
+const RIGHTS: [(&str, Action); 26] = [
     ("/kekd.v1.UnwrapService/Unwrap", Action::Unwrap),
     ("/kekd.v1.UnwrapService/UnwrapStream", Action::Unwrap),
     ("/kekd.v1.KeysService/ListKeks", Action::ReadKeys),
     ("/kekd.v1.KeysService/GetKek", Action::ReadKeys),
     ("/kekd.v1.KeysService/GetPublicKey", Action::ReadKeys),
     ("/kekd.v1.KeysService/GetCertificate", Action::ReadKeys),
+    (
+        "/kekd.v1.KeysService/LookUpRecordingPolicy",
+        Action::ReadKeys,
+    ),
+    ("/kekd.v1.LedgerService/ReadEntries", Action::ReadLedger),
+    ("/kekd.v1.LedgerService/GetCheckpoint", Action::ReadLedger),
+    ("/kekd.v1.LedgerService/GetProof", Action::ReadLedger),
+    ("/kekd.v1.QuorumService/Propose", Action::Govern),
+    ("/kekd.v1.QuorumService/Approve", Action::Govern),
+    ("/kekd.v1.QuorumService/ProvePossession", Action::Govern),
+    ("/kekd.v1.QuorumService/Veto", Action::Govern),
+    ("/kekd.v1.QuorumService/Execute", Action::Govern),
+    ("/kekd.v1.QuorumService/DeliverImport", Action::Govern),
+    ("/kekd.v1.QuorumService/Suspend", Action::Stop),
+    ("/kekd.v1.QuorumService/GetProposal", Action::ReadGovernance),
+    (
+        "/kekd.v1.QuorumService/ListProposals",
+        Action::ReadGovernance,
+    ),
+    (
+        "/kekd.v1.QuorumService/GetGovernance",
+        Action::ReadGovernance,
+    ),
+    (
+        "/kekd.v1.QuorumService/GetTransportKey",
+        Action::ReadGovernance,
+    ),
     ("/kekd.v1.NodeService/GetStatus", Action::ReadStatus),
     ("/grpc.health.v1.Health/Check", Action::ReadStatus),
     ("/grpc.health.v1.Health/Watch", Action::ReadStatus),

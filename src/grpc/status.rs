@@ -14,10 +14,13 @@ use tonic_types::{ErrorDetail, ErrorInfo, RetryInfo, StatusExt as _};
 
 use super::peer::StandingError;
 use crate::access::AccessError;
+use crate::flows::govern::GovernError;
 use crate::flows::keys::KeysError;
+use crate::flows::ledger::ReadLedgerError;
 use crate::flows::unwrap::UnwrapError;
 use crate::keyring::KeyringError;
 use crate::proto::v1;
+use crate::quorum::Refusal;
 use crate::types::TypeError;
 
 /// The domain of every reason.
@@ -89,7 +92,10 @@ impl Refused {
             KeyringError::PaddingNotAllowed { .. }
             | KeyringError::ReleaseFormNotAllowed { .. }
             | KeyringError::WrongLength { .. } => Code::InvalidArgument,
-            KeyringError::OutOfTurn { .. } => return Self::internal(),
+            // Of changes; nobody asks for one here.
+            KeyringError::OutOfTurn { .. } | KeyringError::ChangeRefused(_) => {
+                return Self::internal();
+            }
         };
         let text = match error {
             KeyringError::ReleaseFormNotAllowed { .. } => {
@@ -101,7 +107,8 @@ impl Refused {
             | KeyringError::NotUsable { .. }
             | KeyringError::PaddingNotAllowed { .. }
             | KeyringError::WrongLength { .. }
-            | KeyringError::OutOfTurn { .. } => Cow::Owned(error.to_string()),
+            | KeyringError::OutOfTurn { .. }
+            | KeyringError::ChangeRefused(_) => Cow::Owned(error.to_string()),
         };
         Self {
             code,
@@ -129,7 +136,7 @@ impl From<&AccessError> for Refused {
             AccessError::CallerUnknown(_) => "the ledger names no client with your identity",
             AccessError::RoleNotAllowed(_) => "your role does not allow this call",
             AccessError::NotGranted(_) => "you hold no grant for this KEK",
-            AccessError::NamedTwice(_) => return Self::internal(),
+            AccessError::NamedTwice(_) | AccessError::ChangeRefused(_) => return Self::internal(),
         };
         Self::new(Code::PermissionDenied, error.reason(), text)
     }
@@ -194,6 +201,16 @@ impl From<&KeysError> for Refused {
     fn from(error: &KeysError) -> Self {
         match error {
             KeysError::Access(error) => error.into(),
+            KeysError::PolicyUnknown => Self::new(
+                Code::NotFound,
+                "POLICY_UNKNOWN",
+                "there is no recording policy for this queue or tag",
+            ),
+            KeysError::NoneActive => Self::new(
+                Code::FailedPrecondition,
+                "VERSION_NOT_USABLE",
+                "neither the KEK of the recording policy nor its fallback has an active version",
+            ),
             KeysError::Keyring(error) => {
                 let reason = match error {
                     KeyringError::KekUnknown(_) => "KEK_UNKNOWN",
@@ -203,10 +220,58 @@ impl From<&KeysError> for Refused {
                     | KeyringError::PaddingNotAllowed { .. }
                     | KeyringError::ReleaseFormNotAllowed { .. }
                     | KeyringError::WrongLength { .. }
-                    | KeyringError::OutOfTurn { .. } => return Self::internal(),
+                    | KeyringError::OutOfTurn { .. }
+                    | KeyringError::ChangeRefused(_) => return Self::internal(),
                 };
                 Self::from_keyring(error, reason)
             }
+        }
+    }
+}
+
+impl From<&ReadLedgerError> for Refused {
+    fn from(error: &ReadLedgerError) -> Self {
+        match error {
+            ReadLedgerError::EntryUnknown { .. } => Self {
+                text: Cow::Owned(error.to_string()),
+                ..Self::new(Code::NotFound, "ENTRY_UNKNOWN", "")
+            },
+            ReadLedgerError::Internal => Self::internal(),
+        }
+    }
+}
+
+impl From<&GovernError> for Refused {
+    /// Officers are told what is wrong in full: the ledger is open to them, and what they sent is
+    /// theirs to mend.
+    fn from(error: &GovernError) -> Self {
+        let said = |code, reason| Self {
+            text: Cow::Owned(error.to_string()),
+            ..Self::new(code, reason, "")
+        };
+        let later = |reason| Self {
+            retry_after: Some(RETRY_AFTER_STOP),
+            ..said(Code::Unavailable, reason)
+        };
+        match error {
+            GovernError::Refused(refusal) if matches!(**refusal, Refusal::ProposalUnknown(_)) => {
+                said(Code::NotFound, "PROPOSAL_UNKNOWN")
+            }
+            GovernError::Refused(refusal) if matches!(**refusal, Refusal::Statement(_)) => {
+                said(Code::InvalidArgument, "INVALID_REQUEST")
+            }
+            GovernError::Refused(_)
+            | GovernError::NotPossible(_)
+            | GovernError::StillUsed { .. }
+            | GovernError::NoImport { .. }
+            | GovernError::NotDelivered(_) => said(Code::FailedPrecondition, "NOT_ACCEPTED"),
+            GovernError::Failed(_) => said(Code::Aborted, "EXECUTION_FAILED"),
+            GovernError::Clock(_) => said(Code::FailedPrecondition, "CLOCK_SUSPECT"),
+            GovernError::HsmUnavailable => later("HSM_UNAVAILABLE"),
+            GovernError::LedgerUnavailable(_) | GovernError::StopNotDurable(_) => {
+                later("LEDGER_UNAVAILABLE")
+            }
+            GovernError::Internal => Self::internal(),
         }
     }
 }

@@ -3,17 +3,19 @@
 //! request is authorised by itself, also on a stream.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::error;
 
 use super::deadline::Deadline;
+use super::escort::Escort;
 use super::network::Network;
 use super::peer::Peer;
 use super::status::Refused;
@@ -23,10 +25,11 @@ use crate::flows::Node;
 use crate::proto::v1;
 use crate::proto::v1::unwrap_service_server::UnwrapService;
 use crate::proto::v1::unwrap_stream_response::Outcome;
+use crate::stops::Passage;
 use crate::types::RequestId;
 
-/// What waits to be taken by the caller of a stream.
-type Answer = Result<v1::UnwrapStreamResponse, Status>;
+/// What waits to be taken by the caller of a stream, with the passage of the DEK in it.
+type Answer = (Result<v1::UnwrapStreamResponse, Status>, Option<Passage>);
 
 /// The service.
 #[derive(Clone)]
@@ -54,14 +57,16 @@ impl Unwrap {
         request: v1::UnwrapRequest,
         made: Option<RequestId>,
         deadline: Instant,
-    ) -> Result<v1::UnwrapResponse, Refused> {
+    ) -> Result<(v1::UnwrapResponse, Passage), Refused> {
         let released = match convert::command(request, made) {
             Ok(command) => self.node.unwrap(&peer.identity, command, deadline).await,
             Err(malformed) => Err(self.node.refuse(&peer.identity, malformed, deadline).await),
         };
-        released
-            .map(convert::unwrapped)
-            .map_err(|error| Refused::from(&error))
+        let released = released.map_err(|error| Refused::from(&error))?;
+        // A caller that does not take its answer is cut, so that a stop does not wait for it.
+        let hang_up = peer.hang_up.clone();
+        released.passage.on_revoked(move || hang_up.now());
+        Ok(convert::unwrapped(released))
     }
 
     /// One request of a stream. The gate saw the stream begin; the certificate is judged again.
@@ -70,7 +75,7 @@ impl Unwrap {
         peer: Arc<Peer>,
         request: v1::UnwrapStreamRequest,
         deadline: Instant,
-    ) -> Outcome {
+    ) -> (Outcome, Option<Passage>) {
         let answer = async {
             self.network
                 .check_standing(&peer)
@@ -82,8 +87,8 @@ impl Unwrap {
             .await
             .unwrap_or_else(|_| Err(Refused::deadline_exceeded()));
         match answer {
-            Ok(response) => Outcome::Response(response),
-            Err(refused) => Outcome::Refusal(refused.into()),
+            Ok((response, passage)) => (Outcome::Response(response), Some(passage)),
+            Err(refused) => (Outcome::Refusal(refused.into()), None),
         }
     }
 }
@@ -100,13 +105,17 @@ impl UnwrapService for Unwrap {
             error!("the operating system gives no randomness");
             Refused::internal()
         })?;
-        let answer = self
+        let (answer, passage) = self
             .one(&peer, request.into_inner(), Some(made), deadline.call)
             .await?;
-        Ok(Response::new(answer))
+        let escort = Escort::default();
+        escort.join(passage);
+        let mut response = Response::new(answer);
+        response.extensions_mut().insert(escort);
+        Ok(response)
     }
 
-    type UnwrapStreamStream = ReceiverStream<Answer>;
+    type UnwrapStreamStream = Answers;
 
     async fn unwrap_stream(
         &self,
@@ -126,7 +135,33 @@ impl UnwrapService for Unwrap {
             stalled_at: Instant::now() + self.request_max,
         };
         tokio::spawn(stream.run(request.into_inner()));
-        Ok(Response::new(ReceiverStream::new(taken)))
+        let escort = Escort::default();
+        let mut response = Response::new(Answers {
+            taken,
+            escort: escort.clone(),
+        });
+        response.extensions_mut().insert(escort);
+        Ok(response)
+    }
+}
+
+/// The answers of a stream, for the encoder.
+pub struct Answers {
+    taken: mpsc::Receiver<Answer>,
+    escort: Escort,
+}
+
+impl tokio_stream::Stream for Answers {
+    type Item = Result<v1::UnwrapStreamResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.taken.poll_recv(cx).map(|answer| {
+            let (message, passage) = answer?;
+            if let Some(passage) = passage {
+                self.escort.join(passage);
+            }
+            Some(message)
+        })
     }
 }
 
@@ -186,7 +221,7 @@ impl Stream {
             }
         }
         if let Some(status) = end {
-            self.send(Err(status)).await;
+            self.send((Err(status), None)).await;
         }
     }
 
@@ -206,11 +241,12 @@ impl Stream {
         let id = request_id.clone();
         let (service, peer) = (self.service.clone(), Arc::clone(&self.peer));
         let work = async move {
-            let outcome = Some(service.one_of_many(peer, request, deadline).await);
-            place.send(Ok(v1::UnwrapStreamResponse {
+            let (outcome, passage) = service.one_of_many(peer, request, deadline).await;
+            let message = v1::UnwrapStreamResponse {
                 request_id,
-                outcome,
-            }));
+                outcome: Some(outcome),
+            };
+            place.send((Ok(message), passage));
         };
         self.ids.insert(self.under_way.spawn(work).id(), id);
     }
@@ -229,7 +265,7 @@ impl Stream {
             request_id: self.ids.remove(&panic.id()).unwrap_or_default(),
             outcome: Some(Outcome::Refusal(Refused::internal().into())),
         };
-        self.send(Ok(answer)).await;
+        self.send((Ok(answer), None)).await;
     }
 
     async fn send(&mut self, answer: Answer) {

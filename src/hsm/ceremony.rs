@@ -1,9 +1,32 @@
-//! What makes and inspects keys. To make one takes an [`Authorized`] operation, which only the
-//! quorum policy can construct; without it the call does not compile:
+//! What makes, inspects and destroys keys. To make or destroy one takes an [`Authorized`] operation,
+//! which only the quorum policy can construct; without it the call does not compile:
 //!
 //! ```compile_fail,E0061
 //! # async fn init(hsm: kekd::hsm::Hsm, profile: kekd::hsm::profile::Profile) {
 //! hsm.generate([7; 16], "kekd kek", &profile).await.unwrap();
+//! # }
+//! ```
+//!
+//! nor does it with the proof of another operation:
+//!
+//! ```compile_fail,E0277
+//! # use kekd::quorum::{Authorized, DestroyVersion};
+//! # async fn init(hsm: kekd::hsm::Hsm, profile: kekd::hsm::profile::Profile,
+//! #               proof: Authorized<DestroyVersion>) {
+//! hsm.generate(&proof, [7; 16], "kekd kek", &profile).await.unwrap();
+//! # }
+//! ```
+//!
+//! ```compile_fail,E0308
+//! # use kekd::quorum::{Authorized, MakeVersion};
+//! # async fn end(hsm: kekd::hsm::Hsm, key: kekd::hsm::KeyRef, proof: Authorized<MakeVersion>) {
+//! hsm.destroy(&proof, &key).await.unwrap();
+//! # }
+//! ```
+//!
+//! ```compile_fail,E0061
+//! # async fn end(hsm: kekd::hsm::Hsm, key: kekd::hsm::KeyRef) {
+//! hsm.destroy(&key).await.unwrap();
 //! # }
 //! ```
 //!
@@ -19,14 +42,17 @@
 //! With it, this compiles:
 //!
 //! ```no_run
-//! # use kekd::quorum::{Authorized, Initialise};
+//! # use kekd::quorum::{Authorized, DestroyVersion, Initialise};
 //! # async fn init(hsm: kekd::hsm::Hsm, profile: kekd::hsm::profile::Profile,
 //! #               proof: Authorized<Initialise>) {
 //! hsm.generate(&proof, [7; 16], "kekd kek", &profile).await.unwrap();
 //! # }
+//! # async fn end(hsm: kekd::hsm::Hsm, key: kekd::hsm::KeyRef, proof: Authorized<DestroyVersion>) {
+//! hsm.destroy(&proof, &key).await.unwrap();
+//! # }
 //! ```
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::call::{Call, Kind};
 use super::error::HsmError;
@@ -37,14 +63,17 @@ use super::report::{AttackReport, AttributeMismatch, Object};
 use crate::proto::worker as proto;
 use crate::proto::worker::request::Op;
 use crate::proto::worker::response::Result as Answered;
-use crate::quorum::{Authorized, Initialise};
+use crate::quorum::{Authorized, DestroyVersion, MakesKeys};
+
+/// The call that destroys, in messages.
+const DESTROY: &str = "Destroy";
 
 impl Hsm {
     /// Makes a key to a profile and returns its DER `SubjectPublicKeyInfo`, empty for a secret key.
     /// Refused where an object with this id or label exists.
     pub async fn generate(
         &self,
-        authority: &Authorized<Initialise>,
+        authority: &Authorized<impl MakesKeys>,
         object_id: [u8; 16],
         label: &str,
         profile: &Profile,
@@ -53,8 +82,8 @@ impl Hsm {
             object_id,
             spki_sha256: None,
         };
-        let genesis_sha256 = authority.operation().genesis_sha256;
-        info!(%key, label, profile = profile.name(), %genesis_sha256, "a key is made");
+        let authority = authority.operation().authority();
+        info!(%key, label, profile = profile.name(), authority, "a key is made");
         let op = Op::Generate(proto::Generate {
             object_id: object_id.to_vec(),
             label: label.to_owned(),
@@ -72,12 +101,12 @@ impl Hsm {
     /// `CKM_SHA256_RSA_PKCS`, as long as the modulus.
     pub async fn self_sign(
         &self,
-        authority: &Authorized<Initialise>,
+        authority: &Authorized<impl MakesKeys>,
         key: &KeyRef,
         tbs: &[u8],
     ) -> Result<Vec<u8>, HsmError> {
-        let genesis_sha256 = authority.operation().genesis_sha256;
-        info!(%key, %genesis_sha256, "a key signs its own certificate");
+        let authority = authority.operation().authority();
+        info!(%key, authority, "a key signs its own certificate");
         let op = Op::SelfSign(proto::SelfSign {
             key: Some(key.into()),
             tbs_certificate: tbs.to_vec(),
@@ -95,12 +124,12 @@ impl Hsm {
     /// destroyed.
     pub async fn cage(
         &self,
-        authority: &Authorized<Initialise>,
+        authority: &Authorized<impl MakesKeys>,
         key: &KeyRef,
         profile: &Profile,
     ) -> Result<(), HsmError> {
-        let genesis_sha256 = authority.operation().genesis_sha256;
-        info!(%key, profile = profile.name(), %genesis_sha256, "a key is caged");
+        let authority = authority.operation().authority();
+        info!(%key, profile = profile.name(), authority, "a key is caged");
         let op = Op::Cage(proto::Cage {
             key: Some(key.into()),
             profile: profile.bytes().to_vec(),
@@ -109,6 +138,40 @@ impl Hsm {
             return Err(HsmError::wrong_kind("Cage"));
         };
         Ok(())
+    }
+
+    /// Destroys both halves of a key pair, the private one first, and answers only once a search
+    /// finds neither; what is gone already is no failure. Its known-answer tests are dropped before,
+    /// so that a worker that starts in between does not want the key.
+    ///
+    /// Where this fails the key may be there still or not: the tests that it passes now are set
+    /// again. Where the HSM gave no service and the key is to be used again, set them anew.
+    pub async fn destroy(
+        &self,
+        authority: &Authorized<DestroyVersion>,
+        key: &KeyRef,
+    ) -> Result<(), HsmError> {
+        let DestroyVersion {
+            proposal,
+            keypair_id,
+        } = authority.operation();
+        if *keypair_id.as_bytes() != key.object_id {
+            return Err(HsmError::NotApproved {
+                operation: DESTROY,
+                key: key.clone(),
+                approved: *keypair_id,
+            });
+        }
+        warn!(%key, %proposal, "a key is destroyed");
+        let tests = self.shared().take_known_answers(key);
+        let ended = self.end_pair(key).await;
+        if ended.is_err() {
+            for test in tests {
+                // Not kept where it does not pass, for example because the key is gone.
+                drop(self.set_known_answer(test).await);
+            }
+        }
+        ended
     }
 
     /// Reads every attribute of the profile back. Empty: the token holds what the profile says.
@@ -192,7 +255,19 @@ impl Hsm {
         Ok(())
     }
 
-    async fn act(
+    /// Destroys a key pair for whoever has the authority.
+    pub(super) async fn end_pair(&self, key: &KeyRef) -> Result<(), HsmError> {
+        let op = Op::Destroy(proto::Destroy {
+            key: Some(key.into()),
+        });
+        let answered = self.act(DESTROY, op, Some(key), Kind::Repeatable);
+        let Answered::Destroyed(_) = answered.await? else {
+            return Err(HsmError::wrong_kind(DESTROY));
+        };
+        Ok(())
+    }
+
+    pub(super) async fn act(
         &self,
         operation: &'static str,
         op: Op,

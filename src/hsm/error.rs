@@ -13,7 +13,7 @@ use super::job::KeyRef;
 use super::loss::Loss;
 use crate::config::HsmConfig;
 use crate::proto::worker::{Failure, FailureKind};
-use crate::types::Next;
+use crate::types::{KeypairId, Next, Sha256};
 
 /// Why the HSM did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -181,6 +181,34 @@ pub enum HsmError {
         /// The PKCS#11 return value by name.
         return_value: String,
     },
+    /// The officers approved this for another key. Nothing was asked of the HSM.
+    #[error(
+        "{operation} was asked for the key with the id {key}, and the officers approved it for \
+         {approved}; nothing was done"
+    )]
+    NotApproved {
+        /// The call.
+        operation: &'static str,
+        /// The key it was asked for.
+        key: KeyRef,
+        /// The key pair they approved it for.
+        approved: KeypairId,
+    },
+    /// The officers approved another profile. Nothing was asked of the HSM.
+    #[error(
+        "{operation} was asked for with the profile {profile}, SHA-256 {found}, and the officers \
+         approved the profile with SHA-256 {approved}; nothing was done"
+    )]
+    ProfileNotApproved {
+        /// The call.
+        operation: &'static str,
+        /// The name of the profile it was asked for with.
+        profile: String,
+        /// SHA-256 over its bytes.
+        found: Sha256,
+        /// SHA-256 over the bytes of the one they approved.
+        approved: Sha256,
+    },
     /// The worker's answer has not the shape it must have.
     #[error("{operation}: the worker's answer is not {expected}")]
     AnswerMalformed {
@@ -219,6 +247,8 @@ impl HsmError {
             | Self::KeyMissing { .. }
             | Self::KeyAmbiguous { .. }
             | Self::KeyMismatch { .. }
+            | Self::NotApproved { .. }
+            | Self::ProfileNotApproved { .. }
             | Self::AnswerMalformed { .. } => Next::Fatal,
         }
     }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::call::{Call, Done, Kind};
 use super::error::HsmError;
-use super::job::{KnownAnswer, WorkerCommand};
+use super::job::{KeyRef, KnownAnswer, WorkerCommand};
 use super::process::Launcher;
 use super::shared::{Shared, Stage};
 use super::status::{Capabilities, HsmState, HsmStatus, Token};
@@ -102,6 +102,12 @@ impl Hsm {
             self.shared().forget_known_answer(&test);
         }
         passed
+    }
+
+    /// Drops the tests of a key, whose absence later workers then do not mind. The worker that
+    /// serves now keeps its own, and uses them for nothing but that key.
+    pub fn forget_known_answers(&self, key: &KeyRef) {
+        drop(self.shared().take_known_answers(key));
     }
 
     /// What can be said without asking the HSM. Never waits.

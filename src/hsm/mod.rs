@@ -1,7 +1,7 @@
 //! The HSM as the daemon sees it: an async handle on a worker process that alone loads the PKCS#11
 //! module. Files, from the outside in:
 //!
-//! * `handle.rs`, `work.rs`, `ceremony.rs`: [`Hsm`], what the rest of the daemon calls
+//! * `handle.rs`, `work.rs`, `ceremony.rs`, `import.rs`: [`Hsm`], what the rest of the daemon calls
 //! * `call.rs`, `line.rs`: one call from start to end; the queue before the sessions
 //! * `supervisor.rs`, `life.rs`, `watchdog.rs`, `process.rs`: one worker at a time, kept serving
 //! * `link.rs`, `frame.rs`: the talk with a worker
@@ -18,6 +18,7 @@ mod ceremony;
 mod error;
 pub mod frame;
 mod handle;
+mod import;
 mod job;
 mod life;
 mod line;
@@ -39,6 +40,7 @@ mod tests;
 
 pub use error::HsmError;
 pub use handle::Hsm;
+pub use import::{TRANSPORT_PROFILE, transport_label, transport_object_id};
 pub use job::{Answer, DataKind, KeyRef, KnownAnswer, RewrapJob, UnwrapJob, WorkerCommand};
 pub use loss::Loss;
 pub use profile::Profile;

@@ -19,6 +19,7 @@
 //! type = "rsa"                       # "rsa", "ec-p256", "generic-secret" (32 bytes)
 //! bits = 3072                        # RSA only: 2048, 3072, 4096
 //! public_exponent = 65537            # RSA only
+//! imported = true                    # optional, RSA only: made elsewhere and brought in wrapped
 //!
 //! [[private]]                        # the private or secret key; [[public]]: the public key
 //! attribute = "CKA_EXTRACTABLE"
@@ -134,6 +135,7 @@ pub struct Profile {
     source: Box<[u8]>,
     name: String,
     kind: KeyKind,
+    is_imported: bool,
     paddings: Vec<Padding>,
     release: Vec<ReleaseForm>,
     certificate: CertificateKind,
@@ -144,7 +146,7 @@ pub struct Profile {
 }
 
 /// Name and text of each profile that is part of the program.
-const BUILTIN: [(&str, &str); 8] = [
+const BUILTIN: [(&str, &str); 12] = [
     (
         "kek-rsa-3072",
         include_str!("../../hsm-config/profiles/kek-rsa-3072.toml"),
@@ -176,6 +178,22 @@ const BUILTIN: [(&str, &str); 8] = [
     (
         "implicit-rejection",
         include_str!("../../hsm-config/profiles/implicit-rejection.toml"),
+    ),
+    (
+        "kek-rsa-2048-imported",
+        include_str!("../../hsm-config/profiles/kek-rsa-2048-imported.toml"),
+    ),
+    (
+        "kek-rsa-3072-imported",
+        include_str!("../../hsm-config/profiles/kek-rsa-3072-imported.toml"),
+    ),
+    (
+        "kek-rsa-4096-imported",
+        include_str!("../../hsm-config/profiles/kek-rsa-4096-imported.toml"),
+    ),
+    (
+        "import-transport",
+        include_str!("../../hsm-config/profiles/import-transport.toml"),
     ),
 ];
 
@@ -219,6 +237,11 @@ impl Profile {
             KeyKind::Rsa { modulus_bits, .. } => Some(modulus_bits),
             KeyKind::EcP256 | KeyKind::GenericSecret => None,
         }
+    }
+
+    /// Whether a key to it is made elsewhere and brought in; the others are made in the token.
+    pub const fn is_imported(&self) -> bool {
+        self.is_imported
     }
 
     /// The paddings it may be asked to unwrap; empty where it is no RSA key. Whether the token can

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
 
 use super::error::HsmError;
-use super::job::KnownAnswer;
+use super::job::{KeyRef, KnownAnswer};
 use super::line::Line;
 use super::link::{Limit, Link};
 use super::status::{Capabilities, HsmState, HsmStatus, Token};
@@ -227,6 +227,13 @@ impl Shared {
     pub(super) fn forget_known_answer(&self, test: &KnownAnswer) {
         let tests = &mut self.remembered().known_answers;
         tests.retain(|kept| kept.key != test.key || kept.padding != test.padding);
+    }
+
+    /// Drops all tests of a key, and returns them.
+    pub(super) fn take_known_answers(&self, key: &KeyRef) -> Vec<KnownAnswer> {
+        let tests = &mut self.remembered().known_answers;
+        let is_of_key = |test: &mut KnownAnswer| test.key.object_id == key.object_id;
+        tests.extract_if(.., is_of_key).collect()
     }
 
     pub(super) fn keep_capabilities(&self, capabilities: &Capabilities) {

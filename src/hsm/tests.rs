@@ -1,6 +1,8 @@
 //! The supervision against real child processes that are no workers, and the link against a real
 //! socketpair. What a real worker with a real token does is in `tests/it/hsm.rs`.
 
+mod authorized;
+
 use std::io::Write as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;

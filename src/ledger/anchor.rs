@@ -94,7 +94,14 @@ impl Anchor {
 /// One pin must be there, and at least one anchor; of several anchors the highest counts, and none
 /// may contradict the ledger. An anchor may be behind the ledger, never ahead of it, for it is
 /// written after the commit.
-pub fn judge(pins: &[Vec<u8>], anchors: &[Vec<u8>], ledger: &Ledger) -> Result<(), LedgerError> {
+///
+/// Answers with the highest head that the token is tied to; where there are more anchors than one,
+/// with none, for it is to be written again.
+pub fn judge(
+    pins: &[Vec<u8>],
+    anchors: &[Vec<u8>],
+    ledger: &Ledger,
+) -> Result<Option<Head>, LedgerError> {
     let [pin] = pins else {
         return Err(LedgerError::ObjectCount {
             expected: "exactly one object \"kekd genesis pin\"",
@@ -113,11 +120,14 @@ pub fn judge(pins: &[Vec<u8>], anchors: &[Vec<u8>], ledger: &Ledger) -> Result<(
     let mut parsed = parsed.collect::<Result<Vec<_>, _>>()?;
     // The highest first: if there is a rollback, that one says how far.
     parsed.sort_by_key(|anchor| std::cmp::Reverse(anchor.head.size));
-    for anchor in parsed {
+    for anchor in &parsed {
         belongs(ANCHOR_LABEL, anchor.instance_id, found)?;
         contains(ledger, anchor.head)?;
     }
-    Ok(())
+    Ok(match parsed.as_slice() {
+        [only] => Some(only.head),
+        _ => None,
+    })
 }
 
 fn belongs(label: &'static str, expected: Sha256, found: Sha256) -> Result<(), LedgerError> {

@@ -1,14 +1,15 @@
 //! What can be wrong with a ledger. Every variant says what was expected, what was found and what
-//! to do. None is a caller's fault: at start each refuses the start; at a commit each but
-//! `HeadMoved` and a wrong signature leaves the outcome unknown, and the node stops.
+//! to do. At start each refuses the start; what may happen after one in service is in `outcome`.
 
 use std::io;
 use std::path::PathBuf;
 
+use super::copy::CopyError;
 use super::state::TokenIdentity;
+use crate::access::AccessError;
 use crate::keyring::KeyringError;
 use crate::merkle::{Head, MerkleError};
-use crate::quorum::GenesisError;
+use crate::quorum::{GenesisError, Refusal};
 use crate::types::{KekName, KeypairId, Sha256, TypeError};
 
 /// Why a ledger is refused.
@@ -206,6 +207,37 @@ pub enum LedgerError {
         /// The number in the file.
         found: u64,
     },
+    /// No room on the disk. Nothing was written.
+    #[error(
+        "expected room for one more entry in {}; found the disk full ({source}): nothing was \
+         written. Make room on that disk and try again", .path.display()
+    )]
+    NoSpace {
+        /// The ledger's file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// An earlier append failed, and what it wrote is not known.
+    #[error(
+        "expected to know what {} holds; an append to it failed and may or may not be in it: \
+         start again, which reads it anew", .path.display()
+    )]
+    OutcomeUnknown {
+        /// The ledger's file.
+        path: PathBuf,
+    },
+    /// An index past the end was asked for.
+    #[error("expected an index below {size}; found {index}: there is no such entry yet")]
+    EntryUnknown {
+        /// The index asked for.
+        index: u64,
+        /// The number of entries.
+        size: u64,
+    },
+    /// A copy, an export or a proof that is not what it must be.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The token is not the one everything was made in.
     #[error("expected the token {expected}; found the token {found}: attach the right token")]
     TokenWrong {
@@ -289,6 +321,12 @@ impl LedgerError {
 /// Why an entry cannot follow the ones before it.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
+    /// An officer's act, or the end of one, that does not stand.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// The clients do not allow it.
+    #[error("{0}")]
+    Access(#[from] AccessError),
     /// Longer than any entry.
     #[error("expected at most 1048576 bytes; found {found_len}")]
     TooLong {
@@ -381,4 +419,10 @@ pub enum EntryError {
     /// A version that contradicts the keyring.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+}
+
+impl From<Refusal> for EntryError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
 }

@@ -7,7 +7,7 @@ use x509_cert::Certificate;
 use super::error::EntryError;
 use super::state::InstanceKey;
 use crate::clock::UnixMs;
-use crate::keyring::{Version, VersionState};
+use crate::keyring::{Lifecycle, Origin, Stops, Version};
 use crate::proto::{self, v1};
 use crate::public_key::{P256PublicKey, RsaPublicKey};
 use crate::types::{KeypairId, Sha256};
@@ -91,11 +91,15 @@ pub(super) fn version(
             })?,
         number: event.number,
         keypair_id: id("keypair_id", &event.keypair_id)?,
-        state: VersionState::Active,
+        lifecycle: Lifecycle::Active,
+        stops: Stops::default(),
+        origin: Origin::Generated,
+        proposal: proposal(&event.proposal_id)?,
         spki_sha256: Sha256::of(&event.spki),
         modulus_bits: key.modulus_bits(),
         spki: event.spki.clone(),
-        paddings: listed("paddings", &event.paddings, proto::padding)?,
+        paddings_shown: listed("paddings", &event.paddings, proto::padding)?,
+        pkcs1v15_forbidden: false,
         release_forms: listed("release_forms", &event.release_forms, proto::release_form)?,
         profile_name: profile_name("profile", &event.profile)?,
         profile: event.profile.clone(),
@@ -104,6 +108,16 @@ pub(super) fn version(
         certificate: event.certificate.clone(),
         created_at,
     })
+}
+
+fn proposal(bytes: &[u8]) -> Result<Option<Sha256>, EntryError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    match <[u8; 32]>::try_from(bytes) {
+        Ok(digest) => Ok(Some(digest.into())),
+        Err(_) => refused("proposal_id", "32 bytes, or none"),
+    }
 }
 
 fn instance_key(

@@ -4,10 +4,17 @@
 //! for `kekd init`. No HSM, no quorum policy and no SQL is here; SQL is in `store`.
 
 mod anchor;
+mod apply;
 mod birth;
+mod copy;
 mod entry;
 mod error;
+mod export;
 mod keys;
+mod outcome;
+mod proof;
+mod reader;
+mod replay;
 mod state;
 mod state_dir;
 mod store;
@@ -17,8 +24,12 @@ use std::sync::Arc;
 
 pub use anchor::{ANCHOR_LABEL, Anchor, PIN_LABEL, Pin, judge};
 pub use birth::{Draft, Staged, Vacancy};
+pub use copy::{CopyError, Expectations, Verified, verify_copy, verify_export};
 pub use entry::{ENTRY_LEN_MAX, Event};
 pub use error::{EntryError, LedgerError};
+pub use export::{Deed, deeds, export};
+pub use proof::{InclusionProof, Proved, check_proof};
+pub use reader::{Entries, LedgerReader};
 pub use state::{InstanceKey, State, TokenIdentity};
 pub use state_dir::{LEDGER_FILE, LOCK_FILE};
 
@@ -26,6 +37,7 @@ use crate::clock::UnixMs;
 use crate::merkle::{Checkpoint, Frontier, Head, leaf_hash};
 use crate::types::Sha256;
 use entry::StoredEntry;
+use replay::Replay;
 use state_dir::StateDir;
 use store::Store;
 
@@ -48,7 +60,9 @@ impl Ledger {
 
     fn open_held(dir: StateDir) -> Result<Self, LedgerError> {
         let store = Store::open(&dir.ledger())?;
-        let state = Arc::new(verified(&store)?);
+        let mut replay = Replay::default();
+        store.read_entries(|row| replay.take(row))?;
+        let state = Arc::new(replay.finish(store.newest_checkpoint()?)?);
         Ok(Self {
             store,
             state,
@@ -59,6 +73,11 @@ impl Ledger {
     /// What the entries say, as of the newest one. Readers keep their own copy of the pointer.
     pub const fn state(&self) -> &Arc<State> {
         &self.state
+    }
+
+    /// A connection of its own to the same file, for reading what is committed.
+    pub fn reader(&self) -> Result<LedgerReader, LedgerError> {
+        LedgerReader::new(self.store.reader()?, &self.state)
     }
 
     /// The root over the first `size` entries.
@@ -98,8 +117,11 @@ impl Ledger {
     }
 
     /// Appends a prepared entry. `signature` is r and s (64 bytes) of the log signing key over
-    /// [`Prepared::digest`]; it is verified before anything is written. Any error after that
-    /// leaves the outcome unknown: the node must stop and open the ledger again.
+    /// [`Prepared::digest`]; it is verified before anything is written.
+    ///
+    /// # Errors
+    /// [`LedgerError::next`] says what may follow. Where it says [`Next::Fatal`](crate::types::Next)
+    /// it is not known whether the entry is in the file: the node must stop and open it again.
     pub fn commit(
         &mut self,
         prepared: Prepared,
@@ -134,52 +156,6 @@ impl Prepared {
     pub fn digest(&self) -> Sha256 {
         self.checkpoint.digest()
     }
-}
-
-/// The state that the stored entries add up to, if all of them are what was written and signed.
-fn verified(store: &Store) -> Result<State, LedgerError> {
-    let mut folded: Option<State> = None;
-    store.read_entries(|row| {
-        let index = folded.as_ref().map_or(0, |state| state.head().size);
-        if row.index != index {
-            return Err(LedgerError::EntryMissing {
-                expected: index,
-                found: row.index,
-            });
-        }
-        if leaf_hash(&row.bytes) != row.leaf {
-            return Err(LedgerError::EntryChanged { index });
-        }
-        let next = StoredEntry::decode(row.bytes).and_then(|entry| match folded.take() {
-            None => State::begin(&entry),
-            Some(state) => state.advance(&entry),
-        });
-        folded = Some(next.map_err(|source| LedgerError::refused(index, source))?);
-        Ok(())
-    })?;
-    let state = folded.ok_or(LedgerError::Empty)?;
-    let found = state.head();
-    let (size, note) = store
-        .newest_checkpoint()?
-        .ok_or(LedgerError::CheckpointMissing { size: found.size })?;
-    if size > found.size {
-        return Err(LedgerError::Shorter {
-            expected: size,
-            found: found.size,
-        });
-    }
-    if size < found.size {
-        return Err(LedgerError::CheckpointMissing { size: found.size });
-    }
-    let signed = Checkpoint::open(&note, &state.origin(), state.log_key())?.head();
-    if signed != found {
-        return Err(LedgerError::RootWrong {
-            size: found.size,
-            expected: signed,
-            found: found.root,
-        });
-    }
-    Ok(state)
 }
 
 #[cfg(test)]

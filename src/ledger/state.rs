@@ -12,7 +12,7 @@ use crate::clock::UnixMs;
 use crate::keyring::{Keyring, Version};
 use crate::merkle::{Checkpoint, Frontier, Head, LogKey, MerkleError};
 use crate::proto::v1;
-use crate::quorum::Genesis;
+use crate::quorum::{Genesis, Governance};
 use crate::types::{KeypairId, Sha256};
 
 /// What names a token (`CK_TOKEN_INFO`, PKCS#11 v2.40 section 3.2), without the padding spaces.
@@ -60,8 +60,12 @@ pub struct State {
     issuing_key: InstanceKey,
     issuing_certificate: Vec<u8>,
     implicit_rejection_key: InstanceKey,
-    keyring: Keyring,
+    pub(super) keyring: Keyring,
+    pub(super) clients: Clients,
+    pub(super) governance: Governance,
     tree: Frontier,
+    /// The root over the first n + 1 entries, at n.
+    pub(super) roots: Vec<Sha256>,
     latest: UnixMs,
 }
 
@@ -94,8 +98,12 @@ impl State {
         let log_signing_key = keys::p256_key("log_signing_key", event.log_signing_key.as_ref())?;
         let log_key = LogKey::from_spki(&log_signing_key.spki);
         let secret = event.implicit_rejection_key.as_ref();
+        let instance_id = Sha256::of(stored.bytes());
         let mut state = Self {
-            instance_id: Sha256::of(stored.bytes()),
+            instance_id,
+            governance: Governance::begin(instance_id, &genesis),
+            clients: genesis.clients().clone(),
+            roots: Vec::new(),
             genesis,
             token: token(event.token.as_ref())?,
             log_key: log_key.map_err(|_| EntryError::FieldRefused {
@@ -118,7 +126,7 @@ impl State {
         if [log.object_id, issuing.object_id].contains(&secret.object_id) {
             return Err(EntryError::KeyTwice(secret.object_id));
         }
-        state.tree.push(stored.leaf());
+        state.push(stored);
         Ok(state)
     }
 
@@ -139,27 +147,27 @@ impl State {
             });
         }
         match &entry.event {
-            Some(Event::KekVersionActivated(event)) => {
-                let version = keys::version(event, UnixMs(entry.time_ms))?;
-                self.was_signed_for(&version)?;
-                self.is_new_key(&version)?;
-                self.keyring.add(version)?;
-            }
             Some(other @ Event::InstanceCreated(_)) => {
                 return Err(EntryError::EventOutOfPlace {
                     expected: "anything but a second birth",
                     found: name(other),
                 });
             }
+            Some(event) => self.apply(event, UnixMs(entry.time_ms))?,
             None => return Err(EntryError::EventUnknown),
         }
         self.latest = UnixMs(entry.time_ms);
-        self.tree.push(stored.leaf());
+        self.push(stored);
         Ok(self)
     }
 
+    fn push(&mut self, stored: &StoredEntry) {
+        self.tree.push(stored.leaf());
+        self.roots.push(self.tree.head().root);
+    }
+
     /// Whether neither the id nor the key itself is known already.
-    fn is_new_key(&self, version: &Version) -> Result<(), EntryError> {
+    pub(super) fn is_new_key(&self, version: &Version) -> Result<(), EntryError> {
         let id = version.keypair_id;
         let mut versions = self.keyring.versions();
         if self.instance_keys().iter().any(|key| key.object_id == id)
@@ -170,8 +178,9 @@ impl State {
         Ok(())
     }
 
-    /// Whether the officers signed for this KEK and, for its first version, for this profile.
-    fn was_signed_for(&self, version: &Version) -> Result<(), EntryError> {
+    /// Whether the officers signed for this KEK and this profile in the genesis. Only a first version
+    /// can stand on that.
+    pub(super) fn was_signed_for(&self, version: &Version) -> Result<(), EntryError> {
         let Some(signed) = self.genesis.kek(&version.kek) else {
             return Err(EntryError::KekNotInGenesis(version.kek.clone()));
         };
@@ -182,7 +191,13 @@ impl State {
                 found,
             })
         };
-        if version.number == 1 && version.profile_name != signed.profile {
+        if version.number != 1 {
+            return differs(
+                "a proposal that asks for it".to_owned(),
+                format!("version {} without one", version.number),
+            );
+        }
+        if version.profile_name != signed.profile {
             return differs(
                 format!("the profile {:?}", signed.profile),
                 format!("{:?}", version.profile_name),
@@ -190,7 +205,7 @@ impl State {
         }
         let found = Sha256::of(&version.profile);
         match signed.profile_sha256 {
-            Some(expected) if version.number == 1 && expected != found => differs(
+            Some(expected) if expected != found => differs(
                 format!("the profile with SHA-256 {expected}"),
                 found.to_string(),
             ),
@@ -209,7 +224,7 @@ impl State {
     }
 
     /// Time of the newest entry.
-    pub(super) const fn latest(&self) -> UnixMs {
+    pub const fn latest(&self) -> UnixMs {
         self.latest
     }
 
@@ -240,7 +255,12 @@ impl State {
 
     /// Who may call, with roles and grants.
     pub const fn clients(&self) -> &Clients {
-        self.genesis.clients()
+        &self.clients
+    }
+
+    /// How the instance is governed.
+    pub const fn governance(&self) -> &Governance {
+        &self.governance
     }
 
     /// The token everything was made in.
@@ -341,5 +361,15 @@ const fn name(event: &Event) -> &'static str {
     match event {
         Event::InstanceCreated(_) => "the birth of an instance",
         Event::KekVersionActivated(_) => "a KEK version",
+        Event::ProposalOpened(_) => "a proposal",
+        Event::ApprovalGiven(_) => "an approval",
+        Event::PossessionProven(_) => "a proof of possession",
+        Event::ProposalVetoed(_) => "a veto",
+        Event::OperationExecuted(_) | Event::ExecutionBegun(_) => "an execution",
+        Event::MandatedRotationBegun(_) => "a rotation under a mandate",
+        Event::ExecutionFailed(_) => "an execution without effect",
+        Event::VersionDestroyed(_) => "the end of a key",
+        Event::Suspended(_) | Event::SuspendedByHost(_) => "a stop",
+        Event::ProposalExpired(_) => "the end of a proposal",
     }
 }

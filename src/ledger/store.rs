@@ -1,13 +1,17 @@
 //! The ledger in SQLite: the only SQL of the ledger. It keeps bytes and gives them back; whether
 //! they are true is judged elsewhere. A commit is durable when it returns (WAL with
 //! `synchronous=FULL`), and it fails rather than land on another head than the one it was made for.
+//! After a failure whose outcome is not known the connection is not used again.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior,
+    params,
+};
 
 use super::entry::{ENTRY_LEN_MAX, StoredEntry};
 use super::error::{EntryError, LedgerError};
@@ -37,6 +41,10 @@ const TABLES: &str = "
 /// An open database.
 pub(super) struct Store {
     db: Connection,
+    path: PathBuf,
+    /// Whether it is known what the file holds. False while an append is under way, and for ever
+    /// once one ended without a known outcome.
+    is_known: bool,
 }
 
 /// One stored entry.
@@ -65,7 +73,7 @@ impl Store {
             .open(path)
             .map_err(io_error("make", path))?;
         // No WAL yet: the file is about to be renamed, and a WAL would stay behind.
-        let mut db = connect(path)?;
+        let mut db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         db.pragma_update(None, "synchronous", "EXTRA")?;
         db.pragma_update(None, "application_id", APPLICATION_ID)?;
         db.pragma_update(None, "user_version", FORMAT_VERSION)?;
@@ -85,7 +93,7 @@ impl Store {
     /// Opens a database that exists and is a ledger of this format.
     pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
         require_version(rusqlite::version_number())?;
-        let db = connect(path)?;
+        let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let number = |name| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
         let application_id = number("application_id")?;
         if application_id != APPLICATION_ID {
@@ -114,7 +122,26 @@ impl Store {
             });
         }
         db.pragma_update(None, "synchronous", "FULL")?;
-        Ok(Self { db })
+        Ok(Self {
+            db,
+            path: path.to_owned(),
+            is_known: true,
+        })
+    }
+
+    /// A second connection to this database, which only reads and waits for no writer (WAL).
+    pub(super) fn reader(&self) -> Result<Self, LedgerError> {
+        let db = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        Ok(Self {
+            db,
+            path: self.path.clone(),
+            is_known: true,
+        })
+    }
+
+    /// One state of the database for several reads, whatever is written meanwhile.
+    pub(super) fn hold_still(&self) -> Result<Transaction<'_>, LedgerError> {
+        Ok(self.db.unchecked_transaction()?)
     }
 
     /// Gives every entry to `take` in the order of its index, until `take` fails.
@@ -122,10 +149,21 @@ impl Store {
         &self,
         mut take: impl FnMut(Row) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError> {
+        self.read_entries_from(0, |row| take(row).map(|()| true))
+    }
+
+    /// Gives the entries from an index on to `take`, until it wants no more.
+    pub(super) fn read_entries_from(
+        &self,
+        from: u64,
+        mut take: impl FnMut(Row) -> Result<bool, LedgerError>,
+    ) -> Result<(), LedgerError> {
+        // No entry can have a larger index than the largest row id.
+        let from = i64::try_from(from).unwrap_or(i64::MAX);
         let mut query = self
             .db
-            .prepare("SELECT idx, leaf, bytes FROM entry ORDER BY idx")?;
-        let mut rows = query.query([])?;
+            .prepare("SELECT idx, leaf, bytes FROM entry WHERE idx >= ?1 ORDER BY idx")?;
+        let mut rows = query.query(params![from])?;
         while let Some(row) = rows.next()? {
             let index = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(u64::MAX);
             let bytes = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
@@ -138,13 +176,36 @@ impl Store {
                 ));
             }
             let leaf = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-            take(Row {
+            let goes_on = take(Row {
                 index,
                 leaf: Sha256::try_from(leaf).map_err(|_| LedgerError::EntryChanged { index })?,
                 bytes: bytes.to_vec(),
             })?;
+            if !goes_on {
+                break;
+            }
         }
         Ok(())
+    }
+
+    /// The leaf hashes stored beside the entries, in order. Whoever builds on them must see them
+    /// lead to a signed root.
+    pub(super) fn leaves(&self) -> Result<Vec<Sha256>, LedgerError> {
+        let mut query = self.db.prepare("SELECT leaf FROM entry ORDER BY idx")?;
+        let mut rows = query.query([])?;
+        let mut leaves = Vec::new();
+        while let Some(row) = rows.next()? {
+            let leaf = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+            let index = u64::try_from(leaves.len()).unwrap_or(u64::MAX);
+            let leaf = Sha256::try_from(leaf).map_err(|_| LedgerError::EntryChanged { index })?;
+            leaves.push(leaf);
+        }
+        Ok(leaves)
+    }
+
+    /// Number of entries.
+    pub(super) fn size(&self) -> Result<u64, LedgerError> {
+        Ok(count(&self.db)?)
     }
 
     /// The checkpoint of the largest size: that size, and the signed note.
@@ -162,31 +223,78 @@ impl Store {
 
     /// Appends one entry and the note over the head it makes, both or neither, durably. The entry
     /// must be the next one in the file as it is now.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoSpace`] says that nothing was written and the store goes on. After any other
+    /// error it is not known what was written, and every later append is refused.
     pub(super) fn append(&mut self, entry: &StoredEntry, note: &str) -> Result<(), LedgerError> {
+        if !self.is_known {
+            return Err(LedgerError::OutcomeUnknown {
+                path: self.path.clone(),
+            });
+        }
+        self.is_known = false;
         let expected = entry.entry().index;
+        match self.write(expected, entry, note) {
+            Err(LedgerError::Sqlite(source)) if is_full(&source) => {
+                self.require_unchanged(expected)?;
+                self.is_known = true;
+                Err(LedgerError::NoSpace {
+                    path: self.path.clone(),
+                    source,
+                })
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.is_known = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn write(&mut self, expected: u64, entry: &StoredEntry, note: &str) -> Result<(), LedgerError> {
         let transaction = self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let found =
-            transaction.query_row("SELECT count(*) FROM entry", [], |row| row.get::<_, i64>(0))?;
-        let index = i64::try_from(expected).unwrap_or(i64::MAX);
-        if index != found {
-            return Err(LedgerError::WrittenByAnother {
-                expected,
-                found: u64::try_from(found).unwrap_or(u64::MAX),
-            });
+        let found = count(&transaction)?;
+        if expected != found {
+            return Err(LedgerError::WrittenByAnother { expected, found });
         }
+        let index = i64::try_from(expected).unwrap_or(i64::MAX);
         insert_entry(&transaction, index, entry)?;
         insert_checkpoint(&transaction, index.saturating_add(1), note)?;
         transaction.commit()?;
         Ok(())
     }
+
+    /// Whether the file holds what it held before: `size` entries, signed, and no transaction.
+    fn require_unchanged(&self, size: u64) -> Result<(), LedgerError> {
+        let signed = self.newest_checkpoint()?.map(|(signed, _)| signed);
+        if self.db.is_autocommit() && self.size()? == size && signed == Some(size) {
+            return Ok(());
+        }
+        Err(LedgerError::OutcomeUnknown {
+            path: self.path.clone(),
+        })
+    }
+}
+
+/// Whether the disk had no room. SQLite says so of a write alone (`SQLITE_FULL`), so the frame that
+/// would have been the commit is not whole in the WAL: nothing is written behind that frame where
+/// sectors need no padding (`SQLITE_POWERSAFE_OVERWRITE`, which the bundled build has on). A disk
+/// that is found full by a sync or by the shared memory says `SQLITE_IOERR` and leaves it open.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
+fn count(db: &Connection) -> rusqlite::Result<u64> {
+    let count = db.query_row("SELECT count(*) FROM entry", [], |row| row.get::<_, i64>(0))?;
+    Ok(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
 /// Opens a file that exists. Nothing in its schema is trusted to run.
-fn connect(path: &Path) -> Result<Connection, LedgerError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
+fn connect(path: &Path, access: OpenFlags) -> Result<Connection, LedgerError> {
+    let db = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;

@@ -6,8 +6,12 @@
     reason = "a test that cannot unwrap or index has failed"
 )]
 
+mod copies;
+mod disk;
+mod export;
 mod files;
 mod golden;
+mod reading;
 mod refusals;
 mod token;
 
@@ -109,17 +113,17 @@ fn event(bytes: &[u8]) -> Event {
 }
 
 fn frozen_birth() -> v1::InstanceCreated {
-    match event(ENTRIES[0]) {
-        Event::InstanceCreated(birth) => birth,
-        Event::KekVersionActivated(_) => unreachable!(),
-    }
+    let Event::InstanceCreated(birth) = event(ENTRIES[0]) else {
+        unreachable!()
+    };
+    birth
 }
 
 fn frozen_kek(at: usize) -> v1::KekVersionActivated {
-    match event(ENTRIES.get(at).unwrap()) {
-        Event::KekVersionActivated(kek) => kek,
-        Event::InstanceCreated(_) => unreachable!(),
-    }
+    let Event::KekVersionActivated(kek) = event(ENTRIES.get(at).unwrap()) else {
+        unreachable!()
+    };
+    kek
 }
 
 fn recordings() -> Event {

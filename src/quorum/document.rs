@@ -3,11 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::genesis::{FORMAT, GenesisError, GenesisKek, Issuer, Policy};
+use super::genesis::{FORMAT, GenesisError, GenesisKek, Issuer, Recovery};
 use super::officer::{Officer, OfficerKey, OfficerRole};
+use super::operation::OperationKind;
+use super::policy::{Policy, RECOVERY_LOCK, Rule};
 use crate::access::{Clients, Identity, Role};
 use crate::types::{KekName, TypeError};
 
@@ -23,7 +26,8 @@ pub(super) struct Document {
     #[serde(rename = "format")]
     _format: String,
     pub(super) instance: String,
-    pub(super) policy: Policy,
+    pub(super) policy: PolicyTable,
+    recovery: Option<RecoveryTable>,
     pub(super) issuer: Issuer,
     #[serde(default)]
     officer: Vec<OfficerTable>,
@@ -31,6 +35,42 @@ pub(super) struct Document {
     pub(super) client: Vec<ClientTable>,
     #[serde(default)]
     kek: Vec<KekTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyTable {
+    pub(super) threshold: usize,
+    proposer_may_approve: Option<bool>,
+    open_max_per_officer: Option<usize>,
+    #[serde(default)]
+    rule: Vec<RuleTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleTable {
+    operation: String,
+    threshold: Option<usize>,
+    time_lock_seconds: Option<u64>,
+    lifetime_seconds: Option<u64>,
+    allowed: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecoveryTable {
+    threshold: usize,
+    time_lock_seconds: Option<u64>,
+    #[serde(default)]
+    officer: Vec<RecoveryOfficerTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecoveryOfficerTable {
+    name: String,
+    key: String,
 }
 
 #[derive(Deserialize)]
@@ -73,18 +113,68 @@ impl Document {
     }
 
     pub(super) fn officers(&self) -> Result<Vec<Officer>, GenesisError> {
-        let officer = |table: &OfficerTable| match OfficerKey::from_openssh(&table.key) {
-            Ok(key) => Ok(Officer {
-                name: table.name.clone(),
-                role: table.role,
-                key,
-            }),
-            Err(source) => Err(GenesisError::KeyRefused {
-                officer: table.name.clone(),
-                source,
-            }),
+        let table = |table: &OfficerTable| officer(&table.name, table.role, &table.key);
+        self.officer.iter().map(table).collect()
+    }
+
+    /// The defaults, with what the document says in their place.
+    pub(super) fn policy(&self) -> Result<Policy, GenesisError> {
+        let table = &self.policy;
+        let mut policy = Policy::with_threshold(table.threshold);
+        if let Some(may) = table.proposer_may_approve {
+            policy.proposer_may_approve = may;
+        }
+        if let Some(open_max) = table.open_max_per_officer {
+            policy.open_max_per_officer = open_max;
+        }
+        let mut seen = BTreeSet::new();
+        for table in &table.rule {
+            let kind = named("policy rule operation", &table.operation)?;
+            if kind == OperationKind::Recover {
+                return Err(GenesisError::ValueRefused {
+                    place: "policy rule operation".to_owned(),
+                    rule: "another than recover, which has its rule in [recovery]",
+                    found: table.operation.clone(),
+                });
+            }
+            if !seen.insert(kind) {
+                return Err(GenesisError::Twice {
+                    what: "the policy rule for",
+                    name: table.operation.clone(),
+                });
+            }
+            policy.set(kind, rule(table, policy.rule(kind)));
+        }
+        let recover = policy.rule(OperationKind::Recover);
+        let recover = match self.recovery()? {
+            None => Rule {
+                allowed: false,
+                ..recover
+            },
+            Some(recovery) => Rule {
+                threshold: recovery.threshold,
+                time_lock: recovery.time_lock,
+                ..recover
+            },
         };
-        self.officer.iter().map(officer).collect()
+        policy.set(OperationKind::Recover, recover);
+        Ok(policy)
+    }
+
+    pub(super) fn recovery(&self) -> Result<Option<Recovery>, GenesisError> {
+        let Some(table) = &self.recovery else {
+            return Ok(None);
+        };
+        let time_lock = table.time_lock_seconds.map(Duration::from_secs);
+        // Its members decide as the recovery set only; nothing asks for this role.
+        let role = OfficerRole::KeyCustodian;
+        let member = |table: &RecoveryOfficerTable| officer(&table.name, role, &table.key);
+        let officers = table.officer.iter().map(member);
+        Ok(Some(Recovery {
+            officers: officers.collect::<Result<_, _>>()?,
+            threshold: table.threshold,
+            time_lock: time_lock.unwrap_or(RECOVERY_LOCK),
+        }))
     }
 
     pub(super) fn clients(&self) -> Result<Clients, GenesisError> {
@@ -101,6 +191,30 @@ impl Document {
 
     pub(super) fn keks(&self) -> Result<Vec<GenesisKek>, GenesisError> {
         self.kek.iter().map(kek).collect()
+    }
+}
+
+fn officer(name: &str, role: OfficerRole, key: &str) -> Result<Officer, GenesisError> {
+    match OfficerKey::from_openssh(key) {
+        Ok(key) => Ok(Officer {
+            name: name.to_owned(),
+            role,
+            key,
+        }),
+        Err(source) => Err(GenesisError::KeyRefused {
+            officer: name.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn rule(table: &RuleTable, default: Rule) -> Rule {
+    let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+    Rule {
+        threshold: table.threshold.unwrap_or(default.threshold),
+        time_lock: seconds(table.time_lock_seconds).unwrap_or(default.time_lock),
+        lifetime: seconds(table.lifetime_seconds).unwrap_or(default.lifetime),
+        allowed: table.allowed.unwrap_or(default.allowed),
     }
 }
 

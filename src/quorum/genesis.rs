@@ -2,11 +2,14 @@
 //! them, the policy, the issuer of certificates, the first KEKs and who may call. It is kept as the
 //! exact bytes that were signed; nothing here writes one. Its rules are in `rules`.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::authorized::{Authorized, Initialise};
 use super::document::Document;
 use super::officer::{KeyError, Officer};
+use super::policy::{Policy, PolicyError};
 use super::rules;
 use super::sshsig::{self, SignatureError};
 use crate::access::{AccessError, Clients};
@@ -101,6 +104,9 @@ pub enum GenesisError {
         /// What was expected.
         rule: &'static str,
     },
+    /// A policy under which one person could act alone, or nobody could.
+    #[error("policy: {0}")]
+    PolicyRefused(#[from] PolicyError),
     /// A signature that is not accepted.
     #[error("signature {number}: {source}")]
     SignatureRefused {
@@ -137,12 +143,15 @@ pub enum GenesisError {
     },
 }
 
-/// How many must agree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Policy {
-    /// Distinct officers who must sign: 2 to 31, and no more than there are.
+/// Who puts new officers in place when those in office no longer can.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// The recovery set: 2 to 32 people with keys that are no officer's. Their role means nothing.
+    pub officers: Vec<Officer>,
+    /// How many of them must approve: 2 to 31, and no more than there are.
     pub threshold: usize,
+    /// Between the threshold being met and the first moment of execution, whole seconds.
+    pub time_lock: Duration,
 }
 
 /// The key that issues the certificates of KEKs.
@@ -175,7 +184,9 @@ pub struct GenesisKek {
 pub struct Genesis {
     bytes: Vec<u8>,
     instance: String,
+    threshold: usize,
     policy: Policy,
+    recovery: Option<Recovery>,
     issuer: Issuer,
     officers: Vec<Officer>,
     clients: Clients,
@@ -196,13 +207,18 @@ impl Genesis {
             officers: document.officers()?,
             keks: document.keks()?,
             clients: document.clients()?,
+            threshold: document.policy.threshold,
+            policy: document.policy()?,
+            recovery: document.recovery()?,
             instance: document.instance,
-            policy: document.policy,
             issuer: document.issuer,
         };
         rules::names_are_names(&genesis, document.client.iter().map(|c| c.name.as_str()))?;
         rules::quorum_is_reachable_and_not_one_person(&genesis)?;
         rules::officers_have_keys_of_their_own(&genesis)?;
+        rules::recovery_is_reachable(&genesis)?;
+        genesis.policy.check(&genesis.officers, false)?;
+        genesis.policy.check_recovery(genesis.recovery())?;
         rules::certificates_can_be_issued(&genesis)?;
         for client in &document.client {
             rules::grants_are_for_known_keks(&genesis, &client.name, client.role, &client.keks)?;
@@ -235,9 +251,9 @@ impl Genesis {
             }
             signers.push(officer.name.clone());
         }
-        if signers.len() < self.policy.threshold {
+        if signers.len() < self.threshold {
             return Err(GenesisError::BelowThreshold {
-                threshold: self.policy.threshold,
+                threshold: self.threshold,
                 found: signers.len(),
                 signers,
             });
@@ -265,9 +281,20 @@ impl Genesis {
         &self.instance
     }
 
-    /// How many must agree.
-    pub const fn policy(&self) -> Policy {
-        self.policy
+    /// How many officers must sign the document; the threshold of every rule that names no other.
+    pub const fn threshold(&self) -> usize {
+        self.threshold
+    }
+
+    /// How the instance is governed from its birth on. Its rule for `recover` is that of
+    /// [`Genesis::recovery`]; without a recovery set it does not allow it.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The recovery set, where there is one.
+    pub const fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.as_ref()
     }
 
     /// The key that issues the certificates of KEKs.

@@ -8,28 +8,33 @@ use std::str::FromStr as _;
 use x509_cert::name::Name;
 
 use super::genesis::{Genesis, GenesisError};
-use super::officer::OFFICERS_MAX;
+use super::officer::{OFFICERS_MAX, Officer};
+use super::policy::THRESHOLDS;
 use crate::access::Role;
 use crate::types::KekName;
 
-/// How many may be asked to sign. One would let a single person act alone.
-const THRESHOLDS: RangeInclusive<usize> = 2..=31;
+/// The rule of [`is_printable_name`].
+pub(super) const PRINTABLE_NAME: &str = "1 to 63 printable ASCII characters without outer spaces";
+/// The rule of [`is_plain_name`].
+pub(super) const PLAIN_NAME: &str = "1 to 63 of a-z, 0-9 and inner hyphens";
+/// The rule of [`is_subject`].
+pub(super) const SUBJECT: &str = "a subject as in RFC 4514, for example CN=name,O=organisation";
 /// Validity of a certificate in days: up to a hundred years.
-const VALID_DAYS: RangeInclusive<u32> = 1..=36_500;
+pub(super) const VALID_DAYS: RangeInclusive<u32> = 1..=36_500;
 /// Most KEKs in one genesis document.
 const KEKS_MAX: usize = 256;
 /// Longest certificate subject, in bytes.
 const SUBJECT_LEN_MAX: usize = 256;
 
-/// Names are 1 to 63 printable characters, and nobody and nothing is named twice. Officers and
-/// clients share one name space, so that no name stands for two parties.
+/// Names are 1 to 63 printable characters, and nobody and nothing is named twice. Officers, the
+/// recovery set and clients share one name space, so that no name stands for two parties.
 pub(super) fn names_are_names<'a>(
     genesis: &'a Genesis,
     clients: impl Iterator<Item = &'a str>,
 ) -> Result<(), GenesisError> {
     printable("instance", genesis.instance())?;
     let mut seen = BTreeSet::new();
-    let officers = genesis.officers().iter().map(|o| o.name.as_str());
+    let officers = everybody(genesis).map(|officer| officer.name.as_str());
     for name in officers.chain(clients) {
         printable("name of an officer or client", name)?;
         if !seen.insert(name) {
@@ -44,8 +49,7 @@ pub(super) fn names_are_names<'a>(
         // A profile is looked up as a file: nothing but a plain name may get there.
         if !is_plain_name(&kek.profile) {
             let place = format!("kek {:?} profile", kek.name.as_str());
-            let rule = "1 to 63 of a-z, 0-9 and inner hyphens";
-            return refused(place, rule, &kek.profile);
+            return refused(place, PLAIN_NAME, &kek.profile);
         }
     }
     let keks = genesis.keks().len();
@@ -64,7 +68,7 @@ pub(super) fn quorum_is_reachable_and_not_one_person(
         let found = officers.to_string();
         return refused("officer".to_owned(), "1 to 32 officers", &found);
     }
-    let threshold = genesis.policy().threshold;
+    let threshold = genesis.threshold();
     if !THRESHOLDS.contains(&threshold) || threshold > officers {
         let rule = "2 to 31, and no more than there are officers";
         let found = format!("{threshold} with {officers} officers");
@@ -73,10 +77,37 @@ pub(super) fn quorum_is_reachable_and_not_one_person(
     Ok(())
 }
 
-/// No key is held under two names: it would count twice.
+/// Whoever is to recover is enough people to do so, and never one alone.
+pub(super) fn recovery_is_reachable(genesis: &Genesis) -> Result<(), GenesisError> {
+    let Some(recovery) = genesis.recovery() else {
+        return Ok(());
+    };
+    let officers = recovery.officers.len();
+    if officers > OFFICERS_MAX {
+        let found = officers.to_string();
+        return refused("recovery officer".to_owned(), "at most 32", &found);
+    }
+    if !THRESHOLDS.contains(&recovery.threshold) || recovery.threshold > officers {
+        let rule = "2 to 31, and no more than the recovery set has";
+        let found = format!("{} with {officers}", recovery.threshold);
+        return refused("recovery threshold".to_owned(), rule, &found);
+    }
+    Ok(())
+}
+
+/// The officers, then the recovery set.
+fn everybody(genesis: &Genesis) -> impl Iterator<Item = &Officer> {
+    let recovery = genesis.recovery().map(|recovery| recovery.officers.iter());
+    genesis
+        .officers()
+        .iter()
+        .chain(recovery.into_iter().flatten())
+}
+
+/// No key is held under two names, in the recovery set or out of it: it would count twice.
 pub(super) fn officers_have_keys_of_their_own(genesis: &Genesis) -> Result<(), GenesisError> {
-    for (at, first) in genesis.officers().iter().enumerate() {
-        for second in genesis.officers().iter().skip(at.saturating_add(1)) {
+    for (at, first) in everybody(genesis).enumerate() {
+        for second in everybody(genesis).skip(at.saturating_add(1)) {
             if first.key.is_same_key(&second.key) {
                 return Err(GenesisError::KeyTwice {
                     first: first.name.clone(),
@@ -132,27 +163,34 @@ pub(super) fn grants_are_for_known_keks(
 }
 
 fn printable(place: &str, name: &str) -> Result<(), GenesisError> {
-    let fits = (1..=63).contains(&name.len())
-        && name.chars().all(|c| c.is_ascii_graphic() || c == ' ')
-        && name.trim() == name;
-    if fits {
+    if is_printable_name(name) {
         return Ok(());
     }
-    let rule = "1 to 63 printable ASCII characters without outer spaces";
-    refused(place.to_owned(), rule, &format!("{name:?}"))
+    refused(place.to_owned(), PRINTABLE_NAME, &format!("{name:?}"))
 }
 
-fn is_plain_name(name: &str) -> bool {
+/// Whether this can be the name of an instance, an officer or a client.
+pub(super) fn is_printable_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_graphic() || c == ' ')
+        && name.trim() == name
+}
+
+/// Whether this can be the name of a profile.
+pub(super) fn is_plain_name(name: &str) -> bool {
     name.parse::<KekName>().is_ok()
 }
 
-fn certificate(place: &str, subject: &str, valid_days: u32) -> Result<(), GenesisError> {
-    let is_name = subject.len() <= SUBJECT_LEN_MAX
+/// Whether a certificate can have this subject.
+pub(super) fn is_subject(subject: &str) -> bool {
+    subject.len() <= SUBJECT_LEN_MAX
         && !subject.chars().any(char::is_control)
-        && Name::from_str(subject).is_ok_and(|name| !name.is_empty());
-    if !is_name {
-        let rule = "a subject as in RFC 4514, for example CN=name,O=organisation";
-        return refused(place.to_owned(), rule, &format!("{subject:?}"));
+        && Name::from_str(subject).is_ok_and(|name| !name.is_empty())
+}
+
+fn certificate(place: &str, subject: &str, valid_days: u32) -> Result<(), GenesisError> {
+    if !is_subject(subject) {
+        return refused(place.to_owned(), SUBJECT, &format!("{subject:?}"));
     }
     if !VALID_DAYS.contains(&valid_days) {
         let rule = "a validity of 1 to 36500 days";

@@ -26,10 +26,9 @@ pub use listen::{ListenError, Listeners, SocketListener};
 pub use tls::TlsError;
 
 use crate::access::Identity;
-use crate::audit::AuditError;
 use crate::clock::Clock;
 use crate::config::{Config, TcpConfig};
-use crate::flows::Node;
+use crate::flows::{Node, NodeFailure, clerk};
 use crate::grpc::gate::{Authorise, GateLayer};
 use crate::grpc::health::health;
 use crate::grpc::network::Network;
@@ -53,10 +52,10 @@ pub enum ServeError {
     /// The HTTP/2 server ended by itself.
     #[error("the gRPC server ended: {0}")]
     Transport(#[from] tonic::transport::Error),
-    /// The audit log can never again take a record in this process. Fatal: it must start again and
-    /// read what is on disk.
-    #[error("the audit log takes no more records, so nothing can be released: {0}")]
-    Audit(AuditError),
+    /// The audit log or the ledger can never again be written in this process. Fatal: it must start
+    /// again and read what is on disk.
+    #[error("the node cannot go on: {0}")]
+    Node(NodeFailure),
 }
 
 /// Serves `node` on `listeners` until `shutdown` ends or the node fails. Then it reads no new
@@ -91,6 +90,7 @@ pub async fn run(
         readiness,
     ));
     tasks.spawn(keep_watchdog(Arc::clone(node)));
+    tasks.spawn(clerk::keep(Arc::clone(node)));
     let connections = open(config, &network, listeners, &mut tasks)?;
 
     let mut failure = None;
@@ -108,7 +108,7 @@ pub async fn run(
     let gate = GateLayer::new(Arc::clone(&network), authorise);
     transport::serve(&config.limits, routes, gate, connections, stop).await?;
     info!("stopped");
-    failure.map_or(Ok(()), |error| Err(ServeError::Audit(error)))
+    failure.map_or(Ok(()), |error| Err(ServeError::Node(error)))
 }
 
 /// Whether the files that the network side needs can be used, before anything is opened.

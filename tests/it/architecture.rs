@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 8] = [
     ],
     &["merkle"],
     &["keyring", "quorum", "access"],
-    &["audit", "ledger"],
+    &["audit", "ledger", "stops"],
     &["hsm", "certificate"],
     &["flows"],
     &["grpc"],
@@ -29,11 +29,12 @@ const BESIDE: [&str; 2] = ["client", "recording"];
 const BESIDE_USES: [&str; 4] = ["types", "proto", "clock", "public_key"];
 
 /// Modules of one layer that may import each other, with the reason.
-const NEIGHBOURS: [(&str, &str); 4] = [
+const NEIGHBOURS: [(&str, &str); 5] = [
     ("telemetry", "config"), // each module receives its own section
     ("proto", "types"),      // the words of the wire become types here
     ("public_key", "types"),
-    ("quorum", "access"), // a genesis names clients
+    ("quorum", "access"),  // a genesis names clients
+    ("quorum", "keyring"), // an operation is judged against the keys there are
 ];
 
 /// Words with one home: nothing else may say them.
@@ -59,6 +60,13 @@ const IMPURE: [&str; 8] = [
 ];
 const PURE: [&str; 4] = ["merkle", "keyring", "quorum", "access"];
 
+/// The one part of kekctl that names the ledger's code: it verifies copies and exports, where there is
+/// no state directory, no lock and no key.
+const READS_COPIES: (&str, &str) = ("src/bin/kekctl/ledger/", "ledger");
+
+/// What opens a state directory, and so is nothing for kekctl even there.
+const OPENS_STATE: [&str; 4] = ["Ledger::open", "Vacancy", "Draft", "LOCK_FILE"];
+
 /// Longest source file, tests included.
 const LINES_MAX: usize = 450;
 
@@ -79,6 +87,10 @@ fn sources() -> Vec<Source> {
 
 /// Whether a file is a module that its parent declares under `#[cfg(test)]`.
 fn is_for_tests(path: &Path) -> bool {
+    // What is in a folder of tests, however deep.
+    if path.components().any(|part| part.as_os_str() == "tests") {
+        return true;
+    }
     let name = path.file_stem().unwrap().to_str().unwrap();
     let folder = path.parent().unwrap();
     [
@@ -204,6 +216,12 @@ fn kekctl_holds_no_key_and_opens_no_state() {
     {
         for module in ["hsm", "ledger", "audit", "flows", "grpc", "serve"] {
             let word = format!("kekd::{module}");
+            if source.path.starts_with(READS_COPIES.0) && module == READS_COPIES.1 {
+                for word in OPENS_STATE {
+                    assert!(!source.code.contains(word), "{} names {word}", source.path);
+                }
+                continue;
+            }
             assert!(!source.code.contains(&word), "{} names {word}", source.path);
         }
     }

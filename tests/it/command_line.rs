@@ -26,12 +26,15 @@ struct Case {
 }
 
 /// What the environment of a developer may hold and a case must not see.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 10] = [
     "KEKD_ENDPOINT",
     "KEKD_SOCKET",
     "KEKD_CA",
     "KEKD_CERT",
     "KEKD_KEY",
+    "KEKD_OFFICER",
+    "KEKD_OFFICER_KEY",
+    "KEKD_INSTANCE",
     "NO_COLOR",
     "CLICOLOR_FORCE",
 ];

@@ -2,6 +2,7 @@
 //! what its script says. Cases are numbered as in the list of fault tests of the design.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use kekd::client::ClientError;
@@ -47,18 +48,12 @@ impl Faulty {
 
     /// From now on the token does this.
     pub fn script(&self, rules: &str) {
-        let path = self.rig.dir.join("faults");
-        fs::write(path.with_extension("new"), format!("{rules}\n")).unwrap();
-        fs::rename(path.with_extension("new"), path).unwrap();
+        script(&self.rig.dir, rules);
     }
 
     /// How often the module was called for `function` so far.
     pub fn count(&self, function: &str) -> usize {
-        let counts = fs::read_to_string(self.rig.dir.join("counts")).unwrap_or_default();
-        counts
-            .lines()
-            .filter(|line| line.split(' ').next() == Some(function))
-            .count()
+        count(&self.rig.dir, function)
     }
 
     async fn restarts(&self) -> u64 {
@@ -71,6 +66,22 @@ impl Faulty {
             .unwrap()
             .worker_restarts
     }
+}
+
+/// From now on the token of a [`Faulty`] rig in this folder does this.
+pub fn script(dir: &Path, rules: &str) {
+    let path = dir.join("faults");
+    fs::write(path.with_extension("new"), format!("{rules}\n")).unwrap();
+    fs::rename(path.with_extension("new"), path).unwrap();
+}
+
+/// How often the module of a [`Faulty`] rig in this folder was called for `function` so far.
+pub fn count(dir: &Path, function: &str) -> usize {
+    let counts = fs::read_to_string(dir.join("counts")).unwrap_or_default();
+    counts
+        .lines()
+        .filter(|line| line.split(' ').next() == Some(function))
+        .count()
 }
 
 /// Cases 1 and 3: one error of the token, and the answer is right all the same.

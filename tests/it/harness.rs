@@ -365,12 +365,10 @@ impl Rig {
             .filter(|record| record.outcome() == outcome)
             .collect()
     }
-}
 
-impl Drop for Rig {
-    /// Kills the daemon, and the kernel its worker along with it. An orderly stop would wait for the
-    /// test's own clients, whose runtime stands still while this runs; it has tests of its own.
-    fn drop(&mut self) {
+    /// Kills the daemon with SIGKILL, and the kernel its worker along with it, if it runs. Returns when
+    /// the daemon is gone.
+    pub fn kill(&self) {
         let Ok(text) = fs::read_to_string(self.dir.join("kekd.pid")) else {
             return;
         };
@@ -387,6 +385,14 @@ impl Drop for Rig {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+    }
+}
+
+impl Drop for Rig {
+    /// An orderly stop would wait for the test's own clients, whose runtime stands still while this
+    /// runs; it has tests of its own.
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

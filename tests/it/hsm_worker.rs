@@ -7,7 +7,9 @@
     reason = "a test that gets another answer has failed, and says so there"
 )]
 
+mod destroying;
 pub mod harness;
+mod importing;
 mod keys;
 mod objects;
 mod opening;

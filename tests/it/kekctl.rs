@@ -87,6 +87,9 @@ fn kekctl() -> Command {
         "KEKD_CA",
         "KEKD_CERT",
         "KEKD_KEY",
+        "KEKD_OFFICER",
+        "KEKD_OFFICER_KEY",
+        "KEKD_INSTANCE",
     ] {
         command.env_remove(variable);
     }

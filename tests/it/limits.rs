@@ -12,7 +12,7 @@ use crate::harness::{Kek, Rig, dek};
 use crate::unwrap::resident_kib;
 
 /// The HTTP/2 connection preface and an empty SETTINGS frame (RFC 9113 sections 3.4 and 6.5).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 
 /// How long a peer that does nothing good may stay.
 const CUT_WITHIN: Duration = Duration::from_secs(15);
@@ -28,7 +28,7 @@ async fn served(rig: &Rig) {
 }
 
 /// Whether the other side closes within [`CUT_WITHIN`].
-async fn is_cut(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> bool {
+pub async fn is_cut(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> bool {
     let mut sink = vec![0; 4096];
     let until_end = async { while matches!(stream.read(&mut sink).await, Ok(read) if read > 0) {} };
     tokio::time::timeout(CUT_WITHIN, until_end).await.is_ok()
@@ -53,7 +53,7 @@ async fn silent_connections_are_cut() {
     served(&rig).await;
 }
 
-async fn socket(rig: &Rig) -> UnixStream {
+pub async fn socket(rig: &Rig) -> UnixStream {
     UnixStream::connect(rig.dir.join("run/kekd.sock"))
         .await
         .unwrap()
@@ -129,17 +129,17 @@ async fn rapid_reset_is_cut() {
 }
 
 /// A frame of `kind` with `flags` on a stream (RFC 9113 section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let head = [&len[1..], &[kind, flags], &stream.to_be_bytes()].concat();
     [&head, payload].concat()
 }
 
-const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
-const SETTINGS: u8 = 0x4;
+pub const DATA: u8 = 0x0;
+pub const HEADERS: u8 = 0x1;
+pub const SETTINGS: u8 = 0x4;
 const CONTINUATION: u8 = 0x9;
-const END_HEADERS: u8 = 0x4;
+pub const END_HEADERS: u8 = 0x4;
 
 /// A field that is not in the table of HPACK, both parts shorter than 127 bytes (RFC 7541 section
 /// 6.2.2).
@@ -150,7 +150,7 @@ fn field(name: &str, value: &str) -> Vec<u8> {
 }
 
 /// The header block of a gRPC call: POST over http.
-fn call(path: &str) -> Vec<u8> {
+pub fn call(path: &str) -> Vec<u8> {
     let fields = [
         field(":path", path),
         field(":authority", "localhost"),

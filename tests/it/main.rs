@@ -10,6 +10,7 @@
     reason = "a test that cannot go on has failed, and says where"
 )]
 
+mod abuse;
 mod architecture;
 mod audit;
 mod auth;
@@ -17,23 +18,39 @@ mod caged;
 mod certificate;
 mod client;
 mod command_line;
+mod destruction;
 mod example_config;
 mod faults;
 mod harness;
+mod host_clock;
 mod hsm;
 mod hsm_worker;
+mod imports;
 mod init;
 mod kekctl;
+mod kill_switch;
 mod kryoptic;
 mod leaks;
+mod ledger;
+mod life;
 mod limits;
+mod mandates;
+mod officers;
 mod recording;
 mod recording_cms;
 mod recovery;
 mod refusals;
 mod rig;
+mod roles;
+mod rollback;
+mod saga_abuse;
+mod saga_destroy;
+mod saga_kill;
+mod saga_steps;
 mod softhsm;
+mod stops;
 mod sync_order;
+mod time_lock;
 mod token;
 mod unwrap;
 mod vigil;

@@ -161,6 +161,7 @@ pub fn move_home(from: &Path, to: &Path) {
     for file in [
         "rig/kekd.toml",
         "rig/env",
+        "rig/officer-env",
         "rig/rig.json",
         "rig/softhsm2.conf",
         "token/kryoptic.conf",

@@ -16,9 +16,10 @@ Examples:
   kekctl rig up ./rig && . ./rig/env      # a throw-away kekd to try everything on
   kekctl status
   kekctl kek list
-  kekctl recording open --in call.cms --out call.wav";
+  kekctl recording open --in call.cms --out call.wav
+  . ./rig/officer-env && kekctl propose rotate-kek --kek recordings";
 
-/// Works with kekd: reads KEKs, unwraps DEKs, seals and opens recordings
+/// Works with kekd: reads KEKs, unwraps DEKs, seals and opens recordings, governs keys
 #[derive(Debug, Parser)]
 #[command(name = "kekctl", version, max_term_width = 100)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::CODES))]
@@ -115,13 +116,25 @@ pub enum Command {
     Kek(crate::kek::Kek),
     Unwrap(crate::unwrap::Unwrap),
     Recording(crate::recording::Recording),
+    Ledger(crate::ledger::Ledger),
     Status(crate::status::Status),
+    Propose(crate::propose::Propose),
+    Proposals(crate::proposals::Proposals),
+    Proposal(crate::proposal::Proposal),
+    Approve(crate::approve::Approve),
+    Veto(crate::veto::Veto),
+    ProvePossession(crate::prove_possession::ProvePossession),
+    Execute(crate::execute::Execute),
+    Import(crate::import::Import),
+    Suspend(crate::suspend::Suspend),
+    Officers(crate::officers::Officers),
+    Policy(crate::policy::Policy),
     Completions(crate::completions::Completions),
     Rig(crate::rig::Rig),
 }
 
 /// Any path, the empty one included: see [`Global::connection`].
-fn path() -> impl TypedValueParser<Value = PathBuf> {
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
 

@@ -2,18 +2,31 @@
 //! is only the way in and the way out: parse, run one command, turn what came of it into an exit
 //! status. Nothing here decides anything about keys: kekd does.
 
+mod approve;
 mod cli;
 mod completions;
 mod connection;
+mod execute;
 mod exit;
 mod failure;
 mod file;
+mod import;
 mod kek;
+mod ledger;
+mod officer;
+mod officers;
 mod output;
+mod policy;
+mod proposal;
+mod proposals;
+mod propose;
+mod prove_possession;
 mod recording;
 mod rig;
 mod status;
+mod suspend;
 mod unwrap;
+mod veto;
 
 use std::process::ExitCode;
 
@@ -56,6 +69,18 @@ fn run(cli: Cli, explicit: Explicit) -> anyhow::Result<Exit> {
             Command::Unwrap(command) => command.run(&kekd, format).await,
             Command::Recording(command) => command.run(&kekd, format).await,
             Command::Status(command) => command.run(&kekd, format).await,
+            Command::Ledger(command) => command.run(&kekd, format).await,
+            Command::Propose(command) => command.run(&kekd, format).await,
+            Command::Proposals(command) => command.run(&kekd, format).await,
+            Command::Proposal(command) => command.run(&kekd, format).await,
+            Command::Approve(command) => command.run(&kekd, format).await,
+            Command::Veto(command) => command.run(&kekd, format).await,
+            Command::ProvePossession(command) => command.run(&kekd, format).await,
+            Command::Execute(command) => command.run(&kekd, format).await,
+            Command::Import(command) => command.run(&kekd, format).await,
+            Command::Suspend(command) => command.run(&kekd, format).await,
+            Command::Officers(command) => command.run(&kekd, format).await,
+            Command::Policy(command) => command.run(&kekd, format).await,
             Command::Rig(command) => command.run(format).await,
             Command::Completions(command) => command.run(),
         }

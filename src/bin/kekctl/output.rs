@@ -64,6 +64,19 @@ pub fn show<T: Serialize + Display>(format: Format, stream: Stream, result: &T) 
     reader_may_leave(written)
 }
 
+/// Says something beside the result, on standard error: facts before a question.
+pub fn say(text: &str) {
+    // Where nobody can read it, the result alone has to do.
+    write_line(&mut anstream::stderr().lock(), text).ok();
+}
+
+/// Asks something: the cursor stays behind the question.
+pub fn prompt(question: &str) {
+    let mut to = anstream::stderr().lock();
+    io::Write::write_all(&mut to, question.as_bytes()).ok();
+    io::Write::flush(&mut to).ok();
+}
+
 /// A reader of standard output that went away (`kekctl … | head`) had enough: no failure.
 pub fn reader_may_leave(written: io::Result<()>) -> io::Result<()> {
     match written {

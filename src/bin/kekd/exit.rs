@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use kekd::flows::init::{InitError, MakeError};
 use kekd::flows::inspect::InspectError;
 use kekd::flows::open::OpenError;
+use kekd::flows::profiles::ProfilesError;
 use kekd::hsm::HsmError;
 use kekd::ledger::LedgerError;
 use kekd::serve::ServeError;
@@ -84,6 +85,7 @@ impl From<OpenError> for Failure {
             OpenError::Ledger(LedgerError::Locked { .. }) => Exit::Fatal,
             OpenError::Ledger(_)
             | OpenError::Audit(_)
+            | OpenError::Stops(_)
             | OpenError::Inspect(_)
             | OpenError::KeyMissing { .. }
             | OpenError::Lookalike { .. }
@@ -103,9 +105,13 @@ impl From<InitError> for Failure {
                 MakeError::Hsm { source: error, .. }
                 | MakeError::Inspect(InspectError::Hsm { source: error, .. }),
             ) => hsm_exit(error),
-            InitError::Genesis(_) | InitError::ProfileUnreadable { .. } => Exit::Configuration,
+            InitError::Genesis(_)
+            | InitError::Make(MakeError::Profile(ProfilesError::Unreadable { .. })) => {
+                Exit::Configuration
+            }
             InitError::Ledger(_)
             | InitError::Audit(_)
+            | InitError::Stops(_)
             | InitError::Make(_)
             | InitError::TokenInUse { .. }
             | InitError::Incapable { .. } => Exit::Refused,
@@ -118,7 +124,7 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         let exit = match error {
             ServeError::Tls(_) => Exit::Configuration,
-            ServeError::Signals(_) | ServeError::Transport(_) | ServeError::Audit(_) => Exit::Fatal,
+            ServeError::Signals(_) | ServeError::Transport(_) | ServeError::Node(_) => Exit::Fatal,
         };
         Self::new(exit, error)
     }

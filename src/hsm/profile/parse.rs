@@ -58,6 +58,8 @@ struct Key {
     r#type: Type,
     bits: Option<u32>,
     public_exponent: Option<u32>,
+    #[serde(default)]
+    imported: bool,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -84,12 +86,14 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Profile, ProfileError> {
     file.has_reasons()?;
     file.names_attributes_once()?;
     file.is_caged()?;
+    file.says_where_the_key_was_made()?;
     file.agrees_with_its_use(kind)?;
     file.allows_only_what_it_uses(kind)?;
     Ok(Profile {
         source: bytes.into(),
         name: file.name,
         kind,
+        is_imported: file.key.imported,
         paddings: file.paddings,
         release: file.release,
         certificate: file.certificate,
@@ -122,6 +126,10 @@ impl File {
         if !is_rsa && self.certificate != CertificateKind::None {
             let found = format!("{:?}", self.certificate);
             return Err(self.refused("certificate", "none unless RSA", found));
+        }
+        if self.key.imported && self.certificate != CertificateKind::Issued {
+            let found = format!("{:?}", self.certificate);
+            return Err(self.refused("certificate", "issued for an imported key", found));
         }
         match self.key.r#type {
             Type::EcP256 => Ok(KeyKind::EcP256),
@@ -206,6 +214,28 @@ impl File {
         for name in STATED {
             if self.private_flag(name).is_none() && !self.waives(name) {
                 return Err(self.refused(name.as_str(), "stated or waived", "neither"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A key that was outside the token must say so, and one that was not must not: what is stated
+    /// of it is compared for ever.
+    fn says_where_the_key_was_made(&self) -> Result<(), ProfileError> {
+        let must = !self.key.imported;
+        for name in [
+            AttributeName::AlwaysSensitive,
+            AttributeName::NeverExtractable,
+            AttributeName::Local,
+        ] {
+            let stated = self.private_flag(name);
+            let is_missing = stated.is_none() && self.key.imported && !self.waives(name);
+            if is_missing || stated.is_some_and(|stated| stated != must) {
+                let must = match must {
+                    true => "true where the key is made in the token",
+                    false => "false where the key is imported",
+                };
+                return Err(self.refused(name.as_str(), must, self.found(name)));
             }
         }
         Ok(())

@@ -77,6 +77,35 @@ fn release_and_use_agree() {
 }
 
 #[test]
+fn a_profile_says_where_its_key_was_made() {
+    let local = "CKA_LOCAL\"\nvalue = ";
+    assert_eq!(
+        refusal(
+            "kek-rsa-2048-imported",
+            &format!("{local}false"),
+            &format!("{local}true")
+        ),
+        "CKA_LOCAL must be false where the key is imported"
+    );
+    assert_eq!(
+        refusal("kek-rsa-3072-pkcs1", "[key]\n", "[key]\nimported = true\n"),
+        "CKA_ALWAYS_SENSITIVE must be false where the key is imported"
+    );
+    assert_eq!(
+        refusal("kek-rsa-2048-imported", "imported = true\n", ""),
+        "CKA_ALWAYS_SENSITIVE must be true where the key is made in the token"
+    );
+    assert_eq!(
+        refusal("kek-rsa-2048-imported", "\"issued\"", "\"none\""),
+        "certificate must be issued for an imported key"
+    );
+    assert_eq!(
+        refusal("log-signing", "[key]\n", "[key]\nimported = true\n"),
+        "certificate must be issued for an imported key"
+    );
+}
+
+#[test]
 fn each_attribute_is_stated_once_with_a_reason() {
     let reason = "The key outlives the session that made it.";
     assert_eq!(

@@ -145,6 +145,16 @@ impl JobError {
         }
     }
 
+    /// Whether the token answered, and the answer is no; tokens say so with almost any code,
+    /// `CKR_GENERAL_ERROR` included. Not where a new session or a new worker is the cure.
+    pub(super) fn is_refusal(&self) -> bool {
+        let class = self.class();
+        matches!(
+            class,
+            Some(Class::Refused | Class::Unsupported | Class::Ambiguous)
+        )
+    }
+
     fn kind(&self) -> FailureKind {
         match self {
             Self::Token { .. } => match self.class() {

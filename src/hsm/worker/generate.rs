@@ -7,7 +7,7 @@ use cryptoki::session::Session;
 use cryptoki::types::Ulong;
 
 use super::error::{JobError, hex};
-use super::return_value::{self, Class};
+use super::return_value;
 use super::seat::Seat;
 use super::{attribute, key, public_key, settle};
 use crate::hsm::profile::{AttributeName, KeyKind, Profile};
@@ -22,6 +22,10 @@ const SECRET_LEN: Ulong = Ulong::new(32);
 pub(super) fn generate(seat: &mut Seat, request: &Generate) -> Result<Generated, JobError> {
     let object_id = key::object_id(&request.object_id)?;
     let profile = parse(&request.profile)?;
+    if profile.is_imported() {
+        let why = format!("profile {} is of an imported key", profile.name());
+        return Err(JobError::bad_request(why));
+    }
     check_label(&request.label)?;
     let token = seat.shared_token();
     let _only_one = token.changes();
@@ -72,7 +76,12 @@ pub(super) fn check_label(label: &str) -> Result<(), JobError> {
     Ok(())
 }
 
-fn check_free(session: &Session, object_id: &[u8; 16], label: &str) -> Result<(), JobError> {
+/// Refuses to make anything where an object has this `CKA_ID` or label.
+pub(super) fn check_free(
+    session: &Session,
+    object_id: &[u8; 16],
+    label: &str,
+) -> Result<(), JobError> {
     let taken = [
         (
             Attribute::Id(object_id.to_vec()),
@@ -124,7 +133,8 @@ fn kind(profile: &Profile) -> Result<(Mechanism<'static>, Vec<Attribute>), JobEr
     }
 }
 
-fn private_attributes(profile: &Profile) -> Vec<Attribute> {
+/// What a private or secret key is made or brought in with, without its names.
+pub(super) fn private_attributes(profile: &Profile) -> Vec<Attribute> {
     let mut attributes = attribute::at_birth(profile, profile.private());
     if !profile.waives(AttributeName::AllowedMechanisms) {
         let allowed = attribute::allowed_mechanisms(profile);
@@ -133,20 +143,18 @@ fn private_attributes(profile: &Profile) -> Vec<Attribute> {
     attributes
 }
 
-/// Tokens refuse what they cannot promise with almost any code, `CKR_GENERAL_ERROR` included.
+/// A token refuses the whole key where it cannot promise one attribute.
 fn refused(profile: &Profile, error: JobError) -> JobError {
-    match (error.class(), error.return_value()) {
-        (Some(Class::Refused | Class::Unsupported | Class::Ambiguous), Some(code)) => {
-            JobError::Refused {
-                why: format!(
-                    "the token does not make a key to profile {} ({}); where it cannot promise an \
-                     attribute, only a profile that waives it by name can be used",
-                    profile.name(),
-                    return_value::name(code)
-                ),
-                return_value: Some(code),
-            }
-        }
+    match error.return_value() {
+        Some(code) if error.is_refusal() => JobError::Refused {
+            why: format!(
+                "the token does not make a key to profile {} ({}); where it cannot promise an \
+                 attribute, only a profile that waives it by name can be used",
+                profile.name(),
+                return_value::name(code)
+            ),
+            return_value: Some(code),
+        },
         _ => error,
     }
 }

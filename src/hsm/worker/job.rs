@@ -3,8 +3,8 @@
 use super::error::JobError;
 use super::seat::Seat;
 use super::{
-    attack, cage, data_object, generate, inventory, known_answer, probe, read_back, rewrap, sign,
-    unwrap,
+    attack, cage, data_object, destroy, generate, import, inventory, known_answer, probe,
+    read_back, rewrap, sign, unwrap,
 };
 use crate::proto::worker::{request::Op, response::Result as Answer};
 
@@ -17,6 +17,9 @@ pub(super) fn run(seat: &mut Seat, op: Op) -> Result<Answer, JobError> {
         Op::SignDigest(request) => Answer::Signature(sign::digest(seat, &request)?),
         Op::SelfSign(request) => Answer::Signature(sign::certificate(seat, &request)?),
         Op::Generate(request) => Answer::Generated(generate::generate(seat, &request)?),
+        Op::MakeTransport(request) => Answer::Generated(import::transport(seat, &request)?),
+        Op::Import(request) => Answer::Imported(import::import(seat, &request)?),
+        Op::Destroy(request) => Answer::Destroyed(destroy::destroy(seat, &request)?),
         Op::Cage(request) => Answer::Caged(cage::cage(seat, &request)?),
         Op::ReadBack(request) => Answer::ReadBackReport(read_back::read_back(seat, &request)?),
         Op::Attack(request) => Answer::AttackReport(attack::attack(seat, &request)?),

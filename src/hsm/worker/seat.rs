@@ -141,7 +141,7 @@ impl Seat {
 
     /// Searches, and once more where the login turns out to be gone: without it private objects
     /// are simply not seen, and no call says why.
-    fn search(
+    pub(super) fn search(
         &mut self,
         find: impl Fn(&Session) -> Result<ObjectHandle, JobError>,
     ) -> Result<ObjectHandle, JobError> {

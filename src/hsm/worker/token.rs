@@ -144,6 +144,15 @@ impl Token {
             .cloned()
     }
 
+    /// Drops the tests of a key that is no more.
+    pub(super) fn forget_known_answers(&self, object_id: &[u8; 16]) {
+        let is_of_key = |test: &KnownAnswer| {
+            let key = test.key.as_ref();
+            key.is_some_and(|key| key.object_id == object_id)
+        };
+        locked(&self.known_answers).retain(|test| !is_of_key(test));
+    }
+
     /// What the probe found, once it has run.
     pub(super) fn probed(&self) -> Option<&Probed> {
         self.probed.get()
@@ -154,8 +163,8 @@ impl Token {
         self.probed.get_or_init(|| found.clone());
     }
 
-    /// Held while objects are made: "is there one already?" and "make one" are one step for this
-    /// worker, which is the only one of its daemon.
+    /// Held while objects are made or destroyed: "is there one already?" and "make one" are one step
+    /// for this worker, which is the only one of its daemon.
     pub(super) fn changes(&self) -> MutexGuard<'_, ()> {
         locked(&self.changes)
     }

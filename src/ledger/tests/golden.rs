@@ -44,3 +44,125 @@ fn checkpoints_pins_and_anchors_are_read_and_written_as_they_always_were() {
     assert_eq!(anchor.to_bytes(), ANCHOR);
     assert_eq!(Anchor::parse(ANCHOR).unwrap(), anchor);
 }
+
+/// Every event as it is encoded, from fixed values; the birth and a KEK version are those above.
+fn every_event() -> Vec<(&'static str, Event)> {
+    let statement = || b"a statement\n".to_vec();
+    let signature = || b"a signature\n".to_vec();
+    let proposal_id = || vec![0x11; 32];
+    let keypair_id = || vec![0x22; 16];
+    vec![
+        (
+            "proposal-opened",
+            Event::ProposalOpened(v1::ProposalOpened {
+                statement: statement(),
+                signature: signature(),
+            }),
+        ),
+        (
+            "approval-given",
+            Event::ApprovalGiven(v1::ApprovalGiven {
+                proposal_id: proposal_id(),
+                signature: signature(),
+            }),
+        ),
+        (
+            "possession-proven",
+            Event::PossessionProven(v1::PossessionProven {
+                proposal_id: proposal_id(),
+                signature: signature(),
+            }),
+        ),
+        (
+            "proposal-vetoed",
+            Event::ProposalVetoed(v1::ProposalVetoed {
+                proposal_id: proposal_id(),
+                signature: signature(),
+            }),
+        ),
+        (
+            "proposal-expired",
+            Event::ProposalExpired(v1::ProposalExpired {
+                proposal_id: proposal_id(),
+            }),
+        ),
+        (
+            "operation-executed",
+            Event::OperationExecuted(v1::OperationExecuted {
+                statement: statement(),
+                signature: signature(),
+            }),
+        ),
+        (
+            "execution-begun",
+            Event::ExecutionBegun(v1::ExecutionBegun {
+                statement: statement(),
+                signature: signature(),
+                keypair_id: keypair_id(),
+            }),
+        ),
+        (
+            "mandated-rotation-begun",
+            Event::MandatedRotationBegun(v1::MandatedRotationBegun {
+                mandate_id: proposal_id(),
+                keypair_id: keypair_id(),
+            }),
+        ),
+        (
+            "execution-failed",
+            Event::ExecutionFailed(v1::ExecutionFailed {
+                keypair_id: keypair_id(),
+                reason: "the token refused".to_owned(),
+            }),
+        ),
+        (
+            "version-destroyed",
+            Event::VersionDestroyed(v1::VersionDestroyed {
+                keypair_id: keypair_id(),
+            }),
+        ),
+        (
+            "suspended",
+            Event::Suspended(v1::Suspended {
+                statement: statement(),
+                signature: signature(),
+            }),
+        ),
+        (
+            "suspended-by-host",
+            Event::SuspendedByHost(v1::SuspendedByHost {
+                kek: "recordings".to_owned(),
+            }),
+        ),
+        (
+            "kek-version-activated-by-proposal",
+            Event::KekVersionActivated(v1::KekVersionActivated {
+                number: 2,
+                proposal_id: proposal_id(),
+                ..frozen_kek(1)
+            }),
+        ),
+        ("instance-created", Event::InstanceCreated(frozen_birth())),
+    ]
+}
+
+#[test]
+fn every_event_is_encoded_as_it_always_was() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ledger-entries-v1");
+    let instance_id: Sha256 = INSTANCE.parse().unwrap();
+    for (name, event) in every_event() {
+        let birth = matches!(event, Event::InstanceCreated(_));
+        let (index, instance) = match birth {
+            true => (0, None),
+            false => (7, Some(instance_id)),
+        };
+        let encoded = StoredEntry::encode(index, NOW, instance, event);
+        let frozen = std::fs::read(folder.join(format!("{name}.bin"))).unwrap_or_default();
+        assert!(encoded.bytes() == frozen, "{name} is encoded otherwise");
+        StoredEntry::decode(frozen).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_dir(folder).unwrap().count(),
+        every_event().len()
+    );
+}

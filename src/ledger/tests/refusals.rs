@@ -185,7 +185,10 @@ fn versions_that_contradict_themselves_or_the_genesis_are_refused() {
             "kek: a KEK name must be",
             refused(|k| k.kek = "Recordings".to_owned()),
         ),
-        ("version 2 of recordings", refused(|k| k.number = 2)),
+        (
+            "expected a proposal that asks for it",
+            refused(|k| k.number = 2),
+        ),
         (
             "keypair_id: a keypair id",
             refused(|k| k.keypair_id.truncate(k.keypair_id.len() - 1)),

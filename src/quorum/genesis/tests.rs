@@ -1,6 +1,8 @@
 //! Documents and quorums, with real keys and signatures of `ssh-keygen`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
+mod governance;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
@@ -59,7 +61,7 @@ fn a_document_is_read_and_kept_byte_for_byte() {
     let genesis = parse(&text).unwrap();
     assert_eq!(genesis.bytes(), text.as_bytes());
     assert_eq!(genesis.instance(), "rig");
-    assert_eq!(genesis.policy().threshold, 2);
+    assert_eq!(genesis.threshold(), 2);
     assert_eq!(genesis.issuer().valid_days, 7300);
     assert_eq!(genesis.officers().len(), 2);
     let kek = "recordings".parse().unwrap();

@@ -381,7 +381,7 @@ async fn a_call_that_does_not_exist_is_closed() {
     let rig = Rig::start("").await;
     let mut grpc = tonic::client::Grpc::new(rig.local_channel().await);
     grpc.ready().await.unwrap();
-    let path = http::uri::PathAndQuery::from_static("/kekd.v1.QuorumService/Propose");
+    let path = http::uri::PathAndQuery::from_static("/kekd.v1.NoService/NoCall");
     let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckRequest>::default();
     let request = tonic::Request::new(HealthCheckRequest::default());
     let status = grpc.unary(request, path, codec).await.unwrap_err();

@@ -53,7 +53,7 @@ fn require_success(command: &mut Command) {
 
 /// The options with which `unshare` gives a process mounts of its own here, if any do: an ordinary
 /// user needs a user namespace, which a root in a chroot may not make and does not need.
-fn own_mounts() -> Option<&'static [&'static str]> {
+pub fn own_mounts() -> Option<&'static [&'static str]> {
     let ways: [&[&str]; 2] = [&["--map-root-user", "--mount"], &["--mount"]];
     ways.into_iter().find(|way| {
         let mut unshare = Command::new("unshare");

@@ -1,7 +1,8 @@
 //! The audit log on real files: what is acknowledged is on disk, and what cannot be written
 //! releases nothing. Cases that need a broken disk run in a process of their own (`disk`).
 
-mod disk;
+pub mod disk;
+mod usage;
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! A worker process and the far end of its socket.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -17,6 +18,7 @@ use kekd::public_key::RsaPublicKey;
 use kekd::types::{self, Sha256};
 use prost::Message;
 
+use crate::harness::test_module;
 use crate::softhsm::{MODULE, SoftHsm};
 
 /// A running `kekd hsm-worker`.
@@ -43,6 +45,7 @@ impl Worker {
         let child = Command::new(env!("CARGO_BIN_EXE_kekd"))
             .arg("hsm-worker")
             .env("SOFTHSM2_CONF", token.conf())
+            .env("PKCS11_FAULT_SCRIPT", token.path().join("faults"))
             .stdin(OwnedFd::from(theirs))
             .spawn()
             .unwrap();
@@ -59,6 +62,24 @@ impl Worker {
         let mut worker = Self::start(token);
         worker.try_open(&open_request(token)).unwrap();
         worker
+    }
+
+    /// The same, through the module that fails by this script (`tests/modules/README.md`).
+    pub fn open_faulty(token: &SoftHsm, rules: &str) -> Self {
+        fs::write(token.path().join("faults"), rules).unwrap();
+        let mut worker = Self::start(token);
+        let module = test_module("kekd_test_fault").display().to_string();
+        let open = Open {
+            module,
+            ..open_request(token)
+        };
+        worker.try_open(&open).unwrap();
+        worker
+    }
+
+    /// Waits for the worker to die.
+    pub fn wait(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Asks to open.

@@ -16,7 +16,9 @@ use crate::softhsm::SoftHsm;
 fn a_key_to_each_profile_reads_back_clean_and_withstands_the_attack() {
     let token = SoftHsm::new("profiles");
     let mut worker = Worker::open(&token);
-    for (number, name) in (1..).zip(Profile::builtin_names()) {
+    // What is brought in is in `importing.rs`.
+    let made_here = Profile::builtin_names().filter(|name| !name.ends_with("imported"));
+    for (number, name) in (1..).zip(made_here) {
         let key = worker.generate(name, number);
         let is_self_signed = name.ends_with("self-signed");
         if is_self_signed {

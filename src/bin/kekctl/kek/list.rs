@@ -53,7 +53,7 @@ impl fmt::Display for Keks {
                 table.add_row([
                     kek.name.clone(),
                     version.number.to_string(),
-                    version.state.to_owned(),
+                    version.standing(),
                     version.keypair_id.clone(),
                     version.paddings.join(","),
                     version.release_forms.join(","),
@@ -67,6 +67,8 @@ impl fmt::Display for Keks {
 
 #[cfg(test)]
 mod tests {
+    use kekd::proto::v1::KeyOrigin;
+
     use super::*;
 
     #[test]
@@ -78,5 +80,18 @@ mod tests {
             "recordings  1        active  6f9619ff-8b86-4011-b42d-00cf4fc964ff  oaep-sha1,oaep-sha256  clear",
         );
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_key_from_outside_is_shown_as_such() {
+        let mut kek = super::super::view::tests::kek();
+        for version in &mut kek.versions {
+            version.origin = KeyOrigin::Imported.into();
+        }
+        let keks = vec![KekView::from(kek)];
+        let json = serde_json::to_string(&keks).unwrap_or_default();
+        assert!(json.contains(r#""origin":"imported""#), "{json}");
+        let text = Keks { keks }.to_string();
+        assert!(text.contains("1        active, imported  6f96"), "{text}");
     }
 }

@@ -39,7 +39,7 @@ impl fmt::Display for Shown {
         writeln!(f, "{}", self.0.name)?;
         for version in &self.0.versions {
             let bits = version.modulus_bits;
-            writeln!(f, "\nversion {} ({})", version.number, version.state)?;
+            writeln!(f, "\nversion {} ({})", version.number, version.standing())?;
             writeln!(f, "  keypair id           {}", version.keypair_id)?;
             writeln!(
                 f,
@@ -59,6 +59,12 @@ impl fmt::Display for Shown {
                 "  certificate expires  {}",
                 version.certificate_expires_at
             )?;
+            if let Some(usage) = &version.usage {
+                writeln!(f, "  DEKs released so far {}", usage.unwraps)?;
+                if let (Some(first), Some(last)) = (&usage.first_use, &usage.last_use) {
+                    writeln!(f, "  first and last       {first}, {last}")?;
+                }
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A KEK as kekctl shows it: the fields of the message with enums as words, digests in hex and
 //! times in RFC 3339. The JSON form is an interface: fields are added, never renamed.
 
-use kekd::client::{padding_name, release_form_name, version_state_name};
+use kekd::client::{key_origin_name, padding_name, release_form_name, version_state_name};
 use kekd::clock::UnixMs;
 use kekd::proto::v1;
 use serde::Serialize;
@@ -21,6 +21,7 @@ pub struct VersionView {
     pub number: u32,
     pub keypair_id: String,
     pub state: &'static str,
+    pub origin: &'static str,
     pub modulus_bits: u32,
     pub paddings: Vec<&'static str>,
     pub release_forms: Vec<&'static str>,
@@ -28,6 +29,27 @@ pub struct VersionView {
     pub spki_sha256: String,
     pub created_at: String,
     pub certificate_expires_at: String,
+    /// Absent where kekd does not say it to this caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageView>,
+}
+
+/// What a version was used for, by the audit log.
+#[derive(Debug, Serialize)]
+pub struct UsageView {
+    pub unwraps: u64,
+    pub first_use: Option<String>,
+    pub last_use: Option<String>,
+}
+
+impl VersionView {
+    /// The state for people; a key that was brought in from outside is shown as such beside it.
+    pub fn standing(&self) -> String {
+        match self.origin {
+            "imported" => format!("{}, imported", self.state),
+            _ => self.state.to_owned(),
+        }
+    }
 }
 
 impl From<v1::Kek> for KekView {
@@ -46,6 +68,7 @@ impl From<v1::Version> for VersionView {
             number: version.number,
             keypair_id: version.keypair_id,
             state: version_state_name(version.state),
+            origin: key_origin_name(version.origin),
             modulus_bits: version.modulus_bits,
             paddings: version.paddings.iter().copied().map(padding_name).collect(),
             release_forms: forms.copied().map(release_form_name).collect(),
@@ -53,6 +76,18 @@ impl From<v1::Version> for VersionView {
             spki_sha256: hex(&version.spki_sha256),
             created_at: UnixMs(version.created_at_ms).rfc3339(),
             certificate_expires_at: UnixMs(version.certificate_expires_at_ms).rfc3339(),
+            usage: version.usage.map(UsageView::from),
+        }
+    }
+}
+
+impl From<v1::VersionUsage> for UsageView {
+    fn from(usage: v1::VersionUsage) -> Self {
+        let time = |ms: u64| (ms > 0).then(|| UnixMs(ms).rfc3339());
+        Self {
+            unwraps: usage.unwraps,
+            first_use: time(usage.first_use_ms),
+            last_use: time(usage.last_use_ms),
         }
     }
 }
@@ -67,6 +102,7 @@ pub mod tests {
         v1::Kek {
             name: "recordings".to_owned(),
             versions: vec![v1::Version {
+                origin: v1::KeyOrigin::Generated.into(),
                 number: 1,
                 keypair_id: "6f9619ff-8b86-4011-b42d-00cf4fc964ff".to_owned(),
                 state: v1::VersionState::Active.into(),
@@ -77,6 +113,11 @@ pub mod tests {
                 spki_sha256: vec![0xcd; 32],
                 created_at_ms: 1_795_284_000_123,
                 certificate_expires_at_ms: 1_795_284_000_123,
+                usage: Some(v1::VersionUsage {
+                    unwraps: 2,
+                    first_use_ms: 1_795_284_000_123,
+                    last_use_ms: 1_795_284_001_123,
+                }),
             }],
         }
     }
@@ -86,11 +127,13 @@ pub mod tests {
         let expected = concat!(
             r#"{"name":"recordings","versions":[{"number":1,"#,
             r#""keypair_id":"6f9619ff-8b86-4011-b42d-00cf4fc964ff","state":"active","#,
+            r#""origin":"generated","#,
             r#""modulus_bits":3072,"paddings":["oaep-sha1","oaep-sha256"],"#,
             r#""release_forms":["clear"],"profile":"kek-rsa-3072","spki_sha256":"#,
             r#""cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","#,
             r#""created_at":"2026-11-21T18:00:00Z","#,
-            r#""certificate_expires_at":"2026-11-21T18:00:00Z"}]}"#
+            r#""certificate_expires_at":"2026-11-21T18:00:00Z","usage":{"unwraps":2,"#,
+            r#""first_use":"2026-11-21T18:00:00Z","last_use":"2026-11-21T18:00:01Z"}}]}"#
         );
         let found = serde_json::to_string(&KekView::from(kek())).unwrap();
         assert_eq!(found, expected);

@@ -1,5 +1,5 @@
-//! `DIR/env`: what a shell or a test has to know to use the rig. Sourceable by sh; every value is
-//! quoted, every path absolute.
+//! `DIR/env`: what a shell or a test has to know to use the rig, and `DIR/officer-env`: the same for
+//! an officer. Sourceable by sh; every value is quoted, every path absolute.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,9 @@ pub struct First<'a> {
     pub kek: &'a str,
     pub keypair_id: &'a str,
 }
+
+/// The officer that a shell becomes with `officer-env`.
+const OFFICER: &str = "alice";
 
 /// The file's text. `token_variables` are those that show a module its token.
 pub fn text(
@@ -30,9 +33,25 @@ pub fn text(
     ];
     let token_variables = token_variables.iter();
     let token_variables = token_variables.map(|(name, value)| (name.as_str(), value.clone()));
+    exports(variables.into_iter().chain(token_variables))
+}
+
+/// The text of the officer's file: what `env` says, but for the client certificate, and whose
+/// signatures kekctl makes. `KEKD_OFFICER=bob KEKD_OFFICER_KEY=…/bob` makes another officer of it.
+pub fn officer_text(layout: &Layout) -> String {
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let variables = [
+        ("KEKD_CERT", path(layout.certificate("officer"))),
+        ("KEKD_KEY", path(layout.private_key("officer"))),
+        ("KEKD_OFFICER", OFFICER.to_owned()),
+        ("KEKD_OFFICER_KEY", path(layout.officer(OFFICER))),
+    ];
+    let env = quoted(&path(layout.env()));
+    format!(". {env}\n{}", exports(variables.into_iter()))
+}
+
+fn exports<'a>(variables: impl Iterator<Item = (&'a str, String)>) -> String {
     variables
-        .into_iter()
-        .chain(token_variables)
         .map(|(name, value)| format!("export {name}={}\n", quoted(&value)))
         .collect()
 }
@@ -69,6 +88,25 @@ mod tests {
             .unwrap();
         let socket = layout.socket();
         let expected = format!("{}\n{}\nit's here\n", first.endpoint, socket.display());
+        assert_eq!(String::from_utf8(shell.stdout).unwrap(), expected);
+
+        let text = officer_text(&layout);
+        layout
+            .write(&layout.officer_env(), text.as_bytes())
+            .unwrap();
+        let script = r#". "$1"; printf '%s\n' "$KEKD_ENDPOINT" "$KEKD_CERT" "$KEKD_OFFICER_KEY""#;
+        let shell = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(layout.officer_env())
+            .output()
+            .unwrap();
+        let (certificate, key) = (layout.certificate("officer"), layout.officer("alice"));
+        let expected = format!(
+            "{}\n{}\n{}\n",
+            first.endpoint,
+            certificate.display(),
+            key.display()
+        );
         assert_eq!(String::from_utf8(shell.stdout).unwrap(), expected);
     }
 }

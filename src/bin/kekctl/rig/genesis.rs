@@ -11,6 +11,9 @@ use super::{officers, pki};
 /// The KEK that only `lkm-2` may unwrap under, so that "granted for another KEK" can be seen.
 const ENGAGE: &str = "engage";
 
+/// A time-lock that can be seen and waited for.
+const TIME_LOCK_SECONDS: u64 = 2;
+
 /// A KEK to begin with: `NAME=PROFILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewKek {
@@ -48,6 +51,7 @@ struct Document {
     format: &'static str,
     instance: &'static str,
     policy: Policy,
+    recovery: Recovery,
     issuer: Issuer,
     officer: Vec<Officer>,
     client: Vec<Client>,
@@ -57,6 +61,31 @@ struct Document {
 #[derive(Serialize)]
 struct Policy {
     threshold: usize,
+    rule: Vec<Rule>,
+}
+
+#[derive(Serialize)]
+struct Rule {
+    operation: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_lock_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Recovery {
+    threshold: usize,
+    time_lock_seconds: u64,
+    officer: Vec<RecoveryOfficer>,
+}
+
+/// One of the recovery set.
+#[derive(Debug, Clone, Serialize)]
+pub struct RecoveryOfficer {
+    pub name: &'static str,
+    /// OpenSSH public key: kind and base64.
+    pub key: String,
 }
 
 #[derive(Serialize)]
@@ -65,11 +94,13 @@ struct Issuer {
     valid_days: u32,
 }
 
-#[derive(Serialize)]
-struct Officer {
-    name: String,
-    role: &'static str,
-    key: String,
+/// A person with a signing key.
+#[derive(Debug, Clone, Serialize)]
+pub struct Officer {
+    pub name: &'static str,
+    pub role: &'static str,
+    /// OpenSSH public key: kind and base64.
+    pub key: String,
 }
 
 #[derive(Serialize)]
@@ -89,18 +120,14 @@ struct Kek {
     certificate_valid_days: u32,
 }
 
-/// Writes the document. `officers` are names with OpenSSH public keys; `uid` is the user whose calls
-/// over the Unix socket count as an unwrap client's.
+/// Writes the document. `uid` is the user whose calls over the Unix socket count as an unwrap
+/// client's.
 pub fn document(
     keks: &[NewKek],
-    officers: Vec<(String, String)>,
+    officers: Vec<Officer>,
+    recovery: Vec<RecoveryOfficer>,
     uid: u32,
 ) -> Result<String, toml::ser::Error> {
-    let officer = |(name, key)| Officer {
-        name,
-        role: "key-custodian",
-        key,
-    };
     let kek = |kek: &NewKek| Kek {
         name: kek.name.to_string(),
         profile: kek.profile.clone(),
@@ -112,15 +139,40 @@ pub fn document(
         instance: "rig",
         policy: Policy {
             threshold: officers::SIGNERS.len(),
+            rule: rules(),
+        },
+        recovery: Recovery {
+            threshold: recovery.len(),
+            time_lock_seconds: TIME_LOCK_SECONDS,
+            officer: recovery,
         },
         issuer: Issuer {
             subject: "CN=kekd rig issuing key",
             valid_days: 7300,
         },
-        officer: officers.into_iter().map(officer).collect(),
+        officer: officers,
         client: clients(keks, uid),
         kek: keks.iter().map(kek).collect(),
     })
+}
+
+/// Everything can be tried in one sitting, but for the time-lock of a destruction: that is kekd's own
+/// and at least seven days.
+fn rules() -> Vec<Rule> {
+    let quick = |operation| Rule {
+        operation,
+        time_lock_seconds: Some(TIME_LOCK_SECONDS),
+        allowed: None,
+    };
+    vec![
+        Rule {
+            operation: "destroy-version",
+            time_lock_seconds: None,
+            allowed: Some(true),
+        },
+        quick("change-officers"),
+        quick("change-policy"),
+    ]
 }
 
 /// `lkm-1` and the local user unwrap under every KEK but `engage`, which is `lkm-2`'s; where it is
@@ -148,6 +200,7 @@ fn clients(keks: &[NewKek], uid: u32) -> Vec<Client> {
         unwrapper("lkm-1", pki::identity("lkm-1"), first.clone()),
         unwrapper("lkm-2", pki::identity("lkm-2"), second),
         unwrapper("local-user", format!("uid:{uid}"), first),
+        reader("officer", "officer"),
         reader("operator", "operator"),
         reader("auditor", "auditor"),
     ]
@@ -156,6 +209,10 @@ fn clients(keks: &[NewKek], uid: u32) -> Vec<Client> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 mod tests {
+    use std::time::Duration;
+
+    use kekd::quorum::OperationKind;
+
     use super::*;
 
     #[test]
@@ -164,8 +221,12 @@ mod tests {
             .iter()
             .map(|kek| kek.parse().unwrap())
             .collect();
-        let officers = vec![("alice".to_owned(), "ssh-ed25519 AAAA".to_owned())];
-        let text = document(&keks, officers, 1000).unwrap();
+        let alice = Officer {
+            name: "alice",
+            role: "key-custodian",
+            key: "ssh-ed25519 AAAA".to_owned(),
+        };
+        let text = document(&keks, vec![alice], Vec::new(), 1000).unwrap();
         let of = |name: &str| {
             let from = text.find(&format!("name = \"{name}\"")).unwrap();
             let client = text.get(from..).unwrap();
@@ -188,15 +249,21 @@ mod tests {
         use super::super::layout::Layout;
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(&dir.path().join("rig")).unwrap();
-        let officer = |name: &str| (name.to_owned(), officers::create(&layout, name).unwrap());
-        let officers: Vec<_> = officers::NAMES.into_iter().map(officer).collect();
+        let officers = officers::create_all(&layout).unwrap();
+        let recovery = officers::create_recovery(&layout).unwrap();
         for keks in [&KEKS_DEFAULT[..], &["engage=kek-rsa-3072"]] {
             let keks: Vec<NewKek> = keks.iter().map(|kek| kek.parse().unwrap()).collect();
-            let text = document(&keks, officers.clone(), 0).unwrap();
+            let text = document(&keks, officers.clone(), recovery.clone(), 0).unwrap();
             let genesis = kekd::quorum::Genesis::parse(text.as_bytes()).unwrap();
             let sign = |name| officers::sign(&layout, name, text.as_bytes()).unwrap();
             let signatures = officers::SIGNERS.map(|name| sign(name).into_bytes());
             assert!(genesis.authorize(&signatures).is_ok());
+            let rule = |kind| genesis.policy().rule(kind);
+            let lock = Duration::from_secs(2);
+            assert_eq!(rule(OperationKind::ChangePolicy).time_lock, lock);
+            assert_eq!(rule(OperationKind::Recover).time_lock, lock);
+            let destroy = rule(OperationKind::DestroyVersion);
+            assert!(destroy.allowed && destroy.time_lock.as_secs() == 7 * 86_400);
         }
     }
 

@@ -214,6 +214,10 @@ impl Layout {
     pub fn env(&self) -> PathBuf {
         self.dir.join("env")
     }
+
+    pub fn officer_env(&self) -> PathBuf {
+        self.dir.join("officer-env")
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,45 @@
-//! The rig's three officers: SSH keys made and used by ssh-keygen, as officers do.
+//! The rig's officers and its recovery set: SSH keys made and used by ssh-keygen, as officers do.
 
 use std::process::Command;
 
+use super::genesis::{Officer, RecoveryOfficer};
 use super::layout::Layout;
 use super::tool;
 
-/// The officers' names.
-pub const NAMES: [&str; 3] = ["alice", "bob", "carol"];
+/// The officers' names, with what each is trusted with: enough of either role that a quorum is
+/// there without its proposer.
+pub const OFFICERS: [(&str, &str); 6] = [
+    ("alice", "key-custodian"),
+    ("bob", "key-custodian"),
+    ("carol", "key-custodian"),
+    ("dave", "policy-officer"),
+    ("erin", "policy-officer"),
+    ("frank", "policy-officer"),
+];
+/// The recovery set.
+pub const RECOVERY: [&str; 2] = ["grace", "heidi"];
 /// Those who sign the genesis: as many as its threshold asks for.
 pub const SIGNERS: [&str; 2] = ["alice", "bob"];
 /// The SSHSIG namespace of a genesis document.
 const NAMESPACE: &str = "genesis@kekd";
+
+/// Makes the key pairs of all officers.
+pub fn create_all(layout: &Layout) -> anyhow::Result<Vec<Officer>> {
+    let officer = |(name, role)| {
+        let key = create(layout, name)?;
+        Ok(Officer { name, role, key })
+    };
+    OFFICERS.into_iter().map(officer).collect()
+}
+
+/// Makes the key pairs of the recovery set.
+pub fn create_recovery(layout: &Layout) -> anyhow::Result<Vec<RecoveryOfficer>> {
+    let officer = |name| {
+        let key = create(layout, name)?;
+        Ok(RecoveryOfficer { name, key })
+    };
+    RECOVERY.into_iter().map(officer).collect()
+}
 
 /// Makes an officer's key pair and returns the public key in OpenSSH form, without its comment.
 pub fn create(layout: &Layout, name: &str) -> anyhow::Result<String> {

@@ -12,7 +12,9 @@ use rcgen::{
 use super::layout::Layout;
 
 /// The clients, by file name.
-pub const CLIENTS: [&str; 5] = ["lkm-1", "lkm-2", "operator", "auditor", "stranger"];
+pub const CLIENTS: [&str; 6] = [
+    "lkm-1", "lkm-2", "officer", "operator", "auditor", "stranger",
+];
 
 /// The identity of a client: the URI in its certificate.
 pub fn identity(client: &str) -> String {
@@ -68,7 +70,7 @@ fn issue(
     write(layout, name, &certificate.pem(), &key.serialize_pem())
 }
 
-/// Valid from yesterday for ten years.
+/// Valid for ten years, and for ten days before: a daemon whose clock is behind can be tried.
 fn params(name: &str, subject_alternative_names: Vec<String>) -> anyhow::Result<CertificateParams> {
     let mut params = CertificateParams::default();
     for text in subject_alternative_names {
@@ -86,7 +88,7 @@ fn params(name: &str, subject_alternative_names: Vec<String>) -> anyhow::Result<
         let (month, day) = (u8::try_from(date.month())?, u8::try_from(date.day())?);
         Ok(rcgen::date_time_ymd(date.year().into(), month, day))
     };
-    params.not_before = day(today.checked_sub(1.day())?)?;
+    params.not_before = day(today.checked_sub(10.days())?)?;
     params.not_after = day(today.checked_add(10.years())?)?;
     Ok(params)
 }

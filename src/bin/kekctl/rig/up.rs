@@ -95,6 +95,8 @@ impl Up {
             &mark.environment,
         );
         layout.write(&layout.env(), text.as_bytes())?;
+        let text = env::officer_text(&layout);
+        layout.write(&layout.officer_env(), text.as_bytes())?;
         let made = Made {
             dir: layout.dir().display().to_string(),
             env: layout.env().display().to_string(),
@@ -133,12 +135,10 @@ fn free_port() -> std::io::Result<SocketAddr> {
 
 /// Makes the officers, lets them sign the genesis and returns the signatures' files.
 fn sign_genesis(layout: &Layout, keks: &[NewKek]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut keys = Vec::new();
-    for name in officers::NAMES {
-        keys.push((name.to_owned(), officers::create(layout, name)?));
-    }
+    let officers = officers::create_all(layout)?;
     let uid = rustix::process::getuid().as_raw();
-    let document = genesis::document(keks, keys, uid)?;
+    let recovery = officers::create_recovery(layout)?;
+    let document = genesis::document(keks, officers, recovery, uid)?;
     layout.write(&layout.genesis(), document.as_bytes())?;
     let mut signatures = Vec::new();
     for name in officers::SIGNERS {

@@ -1,0 +1,109 @@
+//! What the records say of the use of key pairs: releases counted, never refusals. Pure counting and
+//! the snapshot that others read; the SQL is the store's. The invariant: the snapshot holds what is
+//! on disk, and nothing of a batch that is not.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use crate::clock::UnixMs;
+use crate::types::KeypairId;
+
+/// What the records of this node's audit log say of one key pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// DEKs released.
+    pub released: u64,
+    /// The earliest time in a record of a release.
+    pub first: Option<UnixMs>,
+    /// The latest.
+    pub last: Option<UnixMs>,
+}
+
+impl Usage {
+    /// Both together. The clock may have been turned back between them.
+    fn join(self, other: Self) -> Self {
+        Self {
+            released: self.released.saturating_add(other.released),
+            first: self.first.into_iter().chain(other.first).min(),
+            last: self.last.max(other.last),
+        }
+    }
+}
+
+/// Releases per key pair, of a batch of records or of all.
+#[derive(Debug, Default)]
+pub(super) struct Tally(HashMap<KeypairId, Usage>);
+
+impl Tally {
+    /// Counts one release. A record of a release names a version, so what is no keypair id is none.
+    pub(super) fn count(&mut self, keypair_id: &str, at: UnixMs) {
+        if let Ok(id) = keypair_id.parse() {
+            let usage = Usage {
+                released: 1,
+                first: Some(at),
+                last: Some(at),
+            };
+            self.add(id, usage);
+        }
+    }
+
+    pub(super) fn add(&mut self, id: KeypairId, usage: Usage) {
+        let known = self.0.entry(id).or_default();
+        *known = known.join(usage);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&KeypairId, &Usage)> {
+        self.0.iter()
+    }
+}
+
+/// All key pairs' usage as it is on disk. Written by the writer's thread, read by anyone.
+#[derive(Debug, Default)]
+pub(super) struct UsageOnDisk(RwLock<Tally>);
+
+impl UsageOnDisk {
+    pub(super) fn new(all: Tally) -> Self {
+        Self(RwLock::new(all))
+    }
+
+    /// Takes in a batch that was committed.
+    pub(super) fn take_in(&self, batch: &Tally) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (id, usage) in batch.iter() {
+            all.add(*id, *usage);
+        }
+    }
+
+    /// Of one key pair; all zero for one that never released anything.
+    pub(super) fn of(&self, id: &KeypairId) -> Usage {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.0.get(id).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_the_earliest_and_the_latest_whatever_the_clock_did() {
+        let id = "6F9619FF-8B86-4011-B42D-00CF4FC964FF";
+        let mut batch = Tally::default();
+        for at in [5, 3, 9, 4] {
+            batch.count(id, UnixMs(at));
+        }
+        batch.count("no id", UnixMs(1));
+        let on_disk = UsageOnDisk::default();
+        on_disk.take_in(&batch);
+        on_disk.take_in(&batch);
+        let expected = Usage {
+            released: 8,
+            first: Some(UnixMs(3)),
+            last: Some(UnixMs(9)),
+        };
+        assert_eq!(on_disk.of(&id.parse().unwrap()), expected);
+        let other = KeypairId::from_random([1; 16]);
+        assert_eq!(on_disk.of(&other), Usage::default());
+    }
+}
