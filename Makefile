@@ -1,7 +1,7 @@
 # What a contributor types, and CI. Recipes are three lines at most; the rest is in the scripts that
 # they call.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check rig fmt lint docs units deny modules kill-loop
+.PHONY: help setup demo test bench check rig fmt lint docs units deny modules kill-loop
 
 MODULES := --locked --manifest-path tests/modules/Cargo.toml --target-dir target/modules
 
@@ -17,6 +17,9 @@ demo: setup ## seal a recording with OpenSSL, open it through kekd
 
 test: setup modules ## every test
 	cargo test --locked
+
+bench: setup ## throughput of kekd and kekd-lkm beside the raw module (release build)
+	cargo test --locked --release --test it -- lkm::bench::throughput --ignored --nocapture
 
 check: fmt lint test docs units deny ## everything CI looks at, except the demo
 
@@ -36,8 +39,8 @@ docs: ## the API documentation, warnings as errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
 units: setup ## systemd units: valid, and closed enough
-	cargo build --locked --bin kekd
-	sh systemd/check target/debug/kekd
+	cargo build --locked --bin kekd --bin kekd-lkm
+	sh systemd/check target/debug
 
 deny: ## dependencies: licences, sources, advisories (cargo-deny)
 	@.ci/deny

@@ -1,4 +1,4 @@
-//! kekd: a key daemon. One library, three programs (`kekd`, `kekctl` and, later, `kekd-lkm`).
+//! kekd: a key daemon. One library, three programs (`kekd`, `kekctl`, `kekd-lkm`).
 //!
 //! Modules in layer order; a module imports only from layers below its own. The layers are held by
 //! `tests/it/architecture.rs`, and ARCHITECTURE.md says why each line stands where it does.
@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod proto;
 pub mod public_key;
+pub mod slots;
 pub mod systemd;
 pub mod telemetry;
 pub mod types;
@@ -40,4 +41,5 @@ pub mod serve;
 
 // beside: what talks to kekd
 pub mod client;
+pub mod lkm;
 pub mod recording;

@@ -64,12 +64,28 @@ impl Client {
         let link = Arc::new(Link::new(endpoint.to_string()));
         let transport = endpoint.transport()?;
         let connector = Connector::new(endpoint, timeout, Arc::clone(&link));
-        let channel = transport
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(10))
+        let channel = kept_alive(transport)
             .connect_with_connector(connector)
             .await
             .map_err(|error| ClientError::from_transport(&error, &link))?;
+        Ok(Self {
+            channel,
+            link,
+            timeout,
+        })
+    }
+
+    /// A connection that is made by the first call, and anew by any call after it broke. For programs
+    /// that outlive kekd's restarts, and may start before it. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// Where the endpoint is none.
+    pub fn connect_lazily(endpoint: Endpoint, timeout: Duration) -> Result<Self, ClientError> {
+        let timeout = timeout.min(TIMEOUT_MAX);
+        let link = Arc::new(Link::new(endpoint.to_string()));
+        let transport = endpoint.transport()?;
+        let connector = Connector::new(endpoint, timeout, Arc::clone(&link));
+        let channel = kept_alive(transport).connect_with_connector_lazy(connector);
         Ok(Self {
             channel,
             link,
@@ -201,4 +217,11 @@ impl Client {
             Err(status) => Err(ClientError::from_status(&status, &self.link)),
         }
     }
+}
+
+/// A peer that is gone is noticed within 20 seconds, where a call is under way.
+fn kept_alive(transport: tonic::transport::Endpoint) -> tonic::transport::Endpoint {
+    transport
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10))
 }

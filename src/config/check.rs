@@ -1,23 +1,35 @@
 //! The limits of every setting, in one table. What passes here needs no second look downstream.
 
+use super::schema::Schema;
 use super::{Config, ConfigError, Place};
 
 /// One number with its limits; `None` where its section is left out.
-struct Number {
-    key: &'static str,
-    min: u64,
-    max: u64,
-    found: Option<u64>,
+pub struct Number {
+    /// Its key.
+    pub key: &'static str,
+    /// Least value allowed.
+    pub min: u64,
+    /// Greatest value allowed.
+    pub max: u64,
+    /// The value.
+    pub found: Option<u64>,
 }
 
+/// Key, rule to be read after "must be", and whether the rule holds.
+pub type Text = (&'static str, &'static str, bool);
+
 /// Checks numbers, texts and paths. `place` says where a key was written.
-pub(super) fn check(config: &Config, place: impl Fn(&str) -> Place) -> Result<(), ConfigError> {
+pub(super) fn check<T>(
+    schema: &Schema<T>,
+    config: &T,
+    place: impl Fn(&str) -> Place,
+) -> Result<(), ConfigError> {
     for Number {
         key,
         min,
         max,
         found,
-    } in numbers(config)
+    } in (schema.numbers)(config)
     {
         if let Some(found) = found.filter(|found| !(min..=max).contains(found)) {
             return Err(ConfigError::OutOfRange {
@@ -29,7 +41,7 @@ pub(super) fn check(config: &Config, place: impl Fn(&str) -> Place) -> Result<()
             });
         }
     }
-    for (key, rule, holds) in texts(config) {
+    for (key, rule, holds) in (schema.texts)(config) {
         if !holds {
             return Err(ConfigError::Text {
                 place: place(key),
@@ -41,7 +53,7 @@ pub(super) fn check(config: &Config, place: impl Fn(&str) -> Place) -> Result<()
     Ok(())
 }
 
-fn numbers(config: &Config) -> Vec<Number> {
+pub(super) fn numbers(config: &Config) -> Vec<Number> {
     let (hsm, limits, audit) = (&config.hsm, &config.limits, &config.audit);
     let number = |key, min, max, found| Number {
         key,
@@ -133,8 +145,7 @@ fn numbers(config: &Config) -> Vec<Number> {
     ]
 }
 
-/// Key, rule, and whether the rule holds.
-fn texts(config: &Config) -> Vec<(&'static str, &'static str, bool)> {
+pub(super) fn texts(config: &Config) -> Vec<Text> {
     const PATH: &str = "a path, not empty";
     let (node, hsm) = (&config.node, &config.hsm);
     let path = |key, path: &std::path::Path| (key, PATH, !path.as_os_str().is_empty());

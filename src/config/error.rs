@@ -48,12 +48,16 @@ pub enum ConfigError {
     },
     /// A variable that looks like a setting and is none.
     #[error(
-        "the environment variable {name} is not a setting of kekd: settings are written \
-         KEKD__SECTION__KEY, with two underscores; rename it or remove it"
+        "the environment variable {name} is not a setting of {program}: settings are written \
+         {prefix}__SECTION__KEY, with two underscores; rename it or remove it"
     )]
     VariableName {
         /// Its name.
         name: String,
+        /// Whose setting it is not.
+        program: &'static str,
+        /// How that program's settings begin.
+        prefix: &'static str,
     },
     /// A variable whose value is not text.
     #[error("the environment variable {name} does not hold UTF-8 text")]

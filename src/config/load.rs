@@ -7,72 +7,25 @@ use std::path::{Path, PathBuf};
 
 use config::{File, FileFormat, Format as _, Map};
 
-use super::{Config, ConfigError, Place, check, kind, paths};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-/// Every key there is. A test holds this list against the types.
-pub(super) const KEYS: [&str; 34] = [
-    "state_dir",
-    "node",
-    "hsm.module",
-    "hsm.token_label",
-    "hsm.token_serial",
-    "hsm.pin_file",
-    "hsm.sessions",
-    "hsm.queue_len_max",
-    "hsm.call_timeout_ms",
-    "hsm.admin_timeout_ms",
-    "hsm.profiles_dir",
-    "tcp.listen",
-    "tcp.certificate_file",
-    "tcp.private_key_file",
-    "tcp.client_ca_file",
-    "tcp.client_crl_file",
-    "tcp.reload_interval_ms",
-    "unix.socket",
-    "limits.connections_max",
-    "limits.connections_per_peer_max",
-    "limits.streams_per_connection_max",
-    "limits.requests_per_stream_max",
-    "limits.request_bytes_max",
-    "limits.header_bytes_max",
-    "limits.handshake_timeout_ms",
-    "limits.keepalive_interval_ms",
-    "limits.keepalive_timeout_ms",
-    "limits.connection_age_ms_max",
-    "limits.request_timeout_ms_max",
-    "audit.queue_len_max",
-    "audit.batch_len_max",
-    "audit.sync_timeout_ms",
-    "log.format",
-    "log.filter",
-];
-
-/// Names that begin like settings of kekd and are kekctl's. They are left alone, so that one shell
-/// can hold both.
-const CLIENT_VARIABLES: [&str; 10] = [
-    "KEKD_ENDPOINT",
-    "KEKD_OFFICER",
-    "KEKD_OFFICER_KEY",
-    "KEKD_INSTANCE",
-    "KEKD_CA",
-    "KEKD_CERT",
-    "KEKD_KEY",
-    "KEKD_SOCKET",
-    "KEKD_KEK",
-    "KEKD_KEYPAIR_ID",
-];
+use super::schema::{KEKD, Schema};
+use super::{Config, ConfigError, Place, check, kind};
 
 /// What the environment says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Environment {
-    /// `KEKD__SECTION__KEY` variables: name and value.
+    /// How the program's variables begin: `KEKD` for `KEKD__SECTION__KEY`.
+    prefix: &'static str,
+    /// The settings among them: name and value.
     settings: BTreeMap<String, String>,
     /// `$CREDENTIALS_DIRECTORY`.
     credentials: Option<PathBuf>,
 }
 
 impl Environment {
-    /// The environment of this process.
+    /// The environment of this process, as kekd sees it.
     ///
     /// # Errors
     /// As [`Environment::from_variables`].
@@ -83,26 +36,59 @@ impl Environment {
     /// Takes from `variables` what concerns kekd.
     ///
     /// # Errors
-    /// Where a name begins with `KEKD_` and is no setting, or a setting is not UTF-8.
+    /// As [`Environment::of`].
     pub fn from_variables(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
-        let mut environment = Self::default();
+        Self::of(&KEKD, variables)
+    }
+
+    /// The environment of this process, as the program of `schema` sees it.
+    ///
+    /// # Errors
+    /// As [`Environment::of`].
+    pub fn of_process_for<T>(schema: &Schema<T>) -> Result<Self, ConfigError> {
+        Self::of(schema, std::env::vars_os())
+    }
+
+    /// Takes from `variables` what concerns the program of `schema`.
+    ///
+    /// # Errors
+    /// Where a name begins with the program's prefix and is no setting, or a setting is not UTF-8.
+    pub fn of<T>(
+        schema: &Schema<T>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let mut environment = Self {
+            prefix: schema.prefix,
+            settings: BTreeMap::new(),
+            credentials: None,
+        };
+        let (setting, own) = (
+            format!("{}__", schema.prefix),
+            format!("{}_", schema.prefix),
+        );
         for (name, value) in variables {
             let Some(name) = name.to_str() else { continue };
+            let is_others = |prefix: &&str| name.starts_with(prefix);
             if name == "CREDENTIALS_DIRECTORY" {
                 environment.credentials =
                     Some(value.into()).filter(|dir: &PathBuf| !dir.as_os_str().is_empty());
-            } else if name.starts_with("KEKD__") {
+            } else if name.starts_with(&setting) {
                 let value = value
                     .into_string()
                     .map_err(|_| ConfigError::VariableNotText {
                         name: name.to_owned(),
                     })?;
                 environment.settings.insert(name.to_owned(), value);
-            } else if name.starts_with("KEKD_") && !CLIENT_VARIABLES.contains(&name) {
+            } else if name.starts_with(&own)
+                && !schema.client_variables.contains(&name)
+                && !schema.others.iter().any(is_others)
+            {
                 return Err(ConfigError::VariableName {
                     name: name.to_owned(),
+                    program: schema.program,
+                    prefix: schema.prefix,
                 });
             }
         }
@@ -114,14 +100,15 @@ impl Environment {
         self.settings
             .keys()
             .map(String::as_str)
-            .find(|name| key_of(name) == key)
+            .find(|name| self.key_of(name) == key)
     }
-}
 
-/// `hsm.sessions` for `KEKD__HSM__SESSIONS`.
-fn key_of(variable: &str) -> String {
-    let key = variable.strip_prefix("KEKD__").unwrap_or(variable);
-    key.to_lowercase().replace("__", ".")
+    /// `hsm.sessions` for `KEKD__HSM__SESSIONS`.
+    fn key_of(&self, variable: &str) -> String {
+        let key = variable.strip_prefix(self.prefix).unwrap_or(variable);
+        let key = key.strip_prefix("__").unwrap_or(key);
+        key.to_lowercase().replace("__", ".")
+    }
 }
 
 /// Where an effective value came from.
@@ -140,18 +127,36 @@ pub struct Setting {
 
 /// A configuration that passed every check.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct Loaded<T = Config> {
     /// The configuration, its paths resolved.
-    pub config: Config,
+    pub config: T,
     /// Each of its values with its origin, in the order of the types.
     pub settings: Vec<Setting>,
 }
 
-/// Reads the file and the environment.
+/// Reads kekd's file and environment.
 ///
 /// # Errors
 /// Whatever is wrong first; nothing has been opened but the file.
 pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigError> {
+    let loaded = load_as(&KEKD, file, environment)?;
+    if loaded.config.tcp.is_none() && loaded.config.unix.is_none() {
+        return Err(ConfigError::NoListener {
+            file: file.to_owned(),
+        });
+    }
+    Ok(loaded)
+}
+
+/// Reads the file and the environment of the program of `schema`.
+///
+/// # Errors
+/// Whatever is wrong first; nothing has been opened but the file.
+pub fn load_as<T: Serialize + DeserializeOwned>(
+    schema: &Schema<T>,
+    file: &Path,
+    environment: &Environment,
+) -> Result<Loaded<T>, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable {
         file: file.to_owned(),
         source,
@@ -167,16 +172,18 @@ pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
 
     let in_file = kind::leaves(&table);
     refuse_unknown(
+        schema.keys,
         in_file
             .iter()
             .map(|written| (written.key.clone(), Place::File(file.to_owned()))),
     )?;
-    kind::check_sections(&in_file, sections(), file)?;
+    kind::check_sections(&in_file, sections(schema.keys), file)?;
     refuse_unknown(
+        schema.keys,
         environment
             .settings
             .keys()
-            .map(|name| (key_of(name), Place::Variable(name.clone()))),
+            .map(|name| (environment.key_of(name), Place::Variable(name.clone()))),
     )?;
 
     let place = |key: &str| match environment.variable(key) {
@@ -184,17 +191,12 @@ pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
         None if in_file.iter().any(|written| written.key == key) => Place::File(file.to_owned()),
         None => Place::Default,
     };
-    let mut config = deserialize(&text, environment, file, &place)?;
-    check::check(&config, place)?;
-    if config.tcp.is_none() && config.unix.is_none() {
-        return Err(ConfigError::NoListener {
-            file: file.to_owned(),
-        });
-    }
+    let mut config = deserialize(schema, &text, environment, file, &place)?;
+    check::check(schema, &config, place)?;
 
     let absolute = std::path::absolute(file).map_err(unreadable)?;
     let folder = absolute.parent().unwrap_or(Path::new("/"));
-    paths::resolve(&mut config, folder, environment.credentials.as_deref());
+    (schema.resolve)(&mut config, folder, environment.credentials.as_deref());
     let settings = settings(&config, place).map_err(|_| ConfigError::FolderNotText {
         folder: folder.to_owned(),
     })?;
@@ -202,14 +204,15 @@ pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigErro
     Ok(Loaded { config, settings })
 }
 
-fn deserialize(
+fn deserialize<T: DeserializeOwned>(
+    schema: &Schema<T>,
     text: &str,
     environment: &Environment,
     file: &Path,
     place: &impl Fn(&str) -> Place,
-) -> Result<Config, ConfigError> {
+) -> Result<T, ConfigError> {
     // Values stay text: parsing them would turn a token label "007" into 7.
-    let variables = config::Environment::with_prefix("KEKD")
+    let variables = config::Environment::with_prefix(schema.prefix)
         .prefix_separator("__")
         .separator("__")
         .source(Some(
@@ -223,15 +226,16 @@ fn deserialize(
         .add_source(File::from_str(text, FileFormat::Toml))
         .add_source(variables)
         .build()
-        .map_err(|error| value_error("", error, file, place))?;
+        .map_err(|error| value_error(schema, "", error, file, place))?;
     serde_path_to_error::deserialize(both).map_err(|error| {
         let path = error.path().to_string();
-        value_error(&path, error.into_inner(), file, place)
+        value_error(schema, &path, error.into_inner(), file, place)
     })
 }
 
 /// The path is serde's, the rest is what the `config` crate knows.
-fn value_error(
+fn value_error<T>(
+    schema: &Schema<T>,
     path: &str,
     error: config::ConfigError,
     file: &Path,
@@ -252,19 +256,7 @@ fn value_error(
     ConfigError::Value {
         place: place(section),
         key: section.to_owned(),
-        problem: expected(section).map_or_else(|| innermost(error), str::to_owned),
-    }
-}
-
-/// What a key takes, where its type's own words would not help an operator.
-fn expected(key: &str) -> Option<&'static str> {
-    match key {
-        "tcp.listen" => Some(
-            "expected an address and a port, such as 127.0.0.1:7443 or [::]:7443; a host's name is \
-             neither",
-        ),
-        "log.format" => Some("expected text or json"),
-        _ => None,
+        problem: (schema.expected)(section).map_or_else(|| innermost(error), str::to_owned),
     }
 }
 
@@ -300,20 +292,23 @@ fn innermost(error: config::ConfigError) -> String {
 }
 
 /// `hsm`, `tcp` and so on, each as often as it has keys.
-fn sections() -> impl Iterator<Item = &'static str> + Clone {
-    KEYS.iter()
+fn sections(keys: &'static [&'static str]) -> impl Iterator<Item = &'static str> + Clone {
+    keys.iter()
         .filter_map(|known| known.split_once('.'))
         .map(|(section, _)| section)
 }
 
-fn refuse_unknown(keys: impl Iterator<Item = (String, Place)>) -> Result<(), ConfigError> {
+fn refuse_unknown(
+    known: &'static [&'static str],
+    keys: impl Iterator<Item = (String, Place)>,
+) -> Result<(), ConfigError> {
     // Sorted, so that of two mistakes the same one is always named first.
     let mut keys: Vec<_> = keys.collect();
     keys.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (key, place) in keys {
-        let is_section = sections().any(|section| section == key);
-        if !is_section && !KEYS.contains(&key.as_str()) {
-            let nearest = nearest(&key).map(str::to_owned);
+        let is_section = sections(known).any(|section| section == key);
+        if !is_section && !known.contains(&key.as_str()) {
+            let nearest = nearest(known, &key).map(str::to_owned);
             return Err(ConfigError::UnknownKey {
                 place,
                 key,
@@ -325,18 +320,19 @@ fn refuse_unknown(keys: impl Iterator<Item = (String, Place)>) -> Result<(), Con
 }
 
 /// The known key at most three edits away, or the one with the same last part.
-fn nearest(key: &str) -> Option<&'static str> {
+fn nearest(keys: &'static [&'static str], key: &str) -> Option<&'static str> {
     let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
-    KEYS.into_iter()
+    keys.iter()
+        .copied()
         .map(|known| (strsim::damerau_levenshtein(key, known), known))
         .filter(|(edits, _)| *edits <= 3)
         .min()
         .map(|(_, known)| known)
-        .or_else(|| KEYS.into_iter().find(|known| last(known) == last(key)))
+        .or_else(|| keys.iter().copied().find(|known| last(known) == last(key)))
 }
 
 fn settings(
-    config: &Config,
+    config: &impl Serialize,
     place: impl Fn(&str) -> Place,
 ) -> Result<Vec<Setting>, serde_json::Error> {
     let mut settings = Vec::new();

@@ -11,9 +11,13 @@ mod error;
 mod kind;
 mod load;
 mod paths;
+mod schema;
 
+pub use check::{Number, Text};
 pub use error::{ConfigError, Place};
-pub use load::{Environment, Loaded, Origin, Setting, load};
+pub use load::{Environment, Loaded, Origin, Setting, load, load_as};
+pub use paths::from as path_from;
+pub use schema::Schema;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

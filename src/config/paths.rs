@@ -28,7 +28,7 @@ pub(super) fn resolve(config: &mut Config, folder: &Path, credentials: Option<&P
     }
 }
 
-/// `Path::join` leaves an absolute path as it is.
-fn from(folder: &Path, path: &mut PathBuf) {
+/// Takes a relative path from `folder`; an absolute one stays (`Path::join`).
+pub fn from(folder: &Path, path: &mut PathBuf) {
     *path = folder.join(&*path);
 }

@@ -144,7 +144,10 @@ fn every_refusal_names_the_place_the_key_and_the_remedy() {
         broken.starts_with("DIR/kekd.toml is not TOML: "),
         "{broken}"
     );
-    let absent = load(Path::new("/nonexistent/kekd.toml"), &Environment::default());
+    let absent = load(
+        Path::new("/nonexistent/kekd.toml"),
+        &Environment::from_variables([]).unwrap(),
+    );
     assert_eq!(
         absent.unwrap_err().to_string(),
         "cannot read the configuration file /nonexistent/kekd.toml: \
@@ -249,7 +252,7 @@ fn the_list_of_keys_is_the_types() {
         .into_iter()
         .map(|setting| setting.key)
         .collect();
-    let mut listed = load::KEYS.to_vec();
+    let mut listed = schema::KEYS.to_vec();
     found.sort();
     listed.sort_unstable();
     assert_eq!(found, listed);

@@ -15,12 +15,12 @@ use tracing::warn;
 use super::connection::{Connection, Socket};
 use super::handshake::handshake;
 use super::listen::SocketListener;
-use super::slots::{PeerKey, Slots};
 use crate::access::Identity;
 use crate::config::Config;
 use crate::grpc::hang_up::HangUp;
 use crate::grpc::network::Network;
 use crate::grpc::peer::Peer;
+use crate::slots::{PeerKey, Slots};
 
 /// After a failed accept: out of file descriptors, most likely.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -143,7 +143,7 @@ impl Doors {
         tokio::spawn(async move { doors.hand_over(Socket::Unix(stream), peer, slot).await });
     }
 
-    async fn hand_over(&self, socket: Socket, peer: Peer, slot: super::slots::Slot) {
+    async fn hand_over(&self, socket: Socket, peer: Peer, slot: crate::slots::Slot) {
         let connection = Connection::new(socket, peer, slot, self.handshake_max, self.life_max);
         // Where nobody takes it the node stops, and the connection closes by being dropped.
         if self.identified.send(Ok(connection)).await.is_ok() {

@@ -16,8 +16,8 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::frames::Frames;
-use super::slots::Slot;
 use crate::grpc::peer::Peer;
+use crate::slots::Slot;
 
 /// The two doors a connection comes through.
 pub(super) enum Socket {

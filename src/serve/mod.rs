@@ -8,7 +8,6 @@ mod frames;
 mod handshake;
 mod listen;
 mod reload;
-mod slots;
 mod tls;
 mod transport;
 

@@ -26,7 +26,7 @@ struct Case {
 }
 
 /// What the environment of a developer may hold and a case must not see.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 14] = [
     "KEKD_ENDPOINT",
     "KEKD_SOCKET",
     "KEKD_CA",
@@ -35,6 +35,10 @@ const VARIABLES: [&str; 10] = [
     "KEKD_OFFICER",
     "KEKD_OFFICER_KEY",
     "KEKD_INSTANCE",
+    "KEKD_LKM_URL",
+    "KEKD_LKM_ID",
+    "KEKD_LKM_KEY",
+    "KEKD_LKM_CA",
     "NO_COLOR",
     "CLICOLOR_FORCE",
 ];
@@ -113,10 +117,12 @@ fn with_no_reader(program: &str, arguments: &[&str]) -> std::process::Output {
 #[test]
 fn a_reader_that_leaves_is_no_failure() {
     let (kekctl, kekd) = (env!("CARGO_BIN_EXE_kekctl"), env!("CARGO_BIN_EXE_kekd"));
+    let kekd_lkm = env!("CARGO_BIN_EXE_kekd-lkm");
     for (program, arguments) in [
         (kekctl, &["--help"][..]),
         (kekctl, &["completions", "bash"]),
         (kekd, &["--help"]),
+        (kekd_lkm, &["--help"]),
     ] {
         let output = with_no_reader(program, arguments);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -34,6 +34,7 @@ mod leaks;
 mod ledger;
 mod life;
 mod limits;
+mod lkm;
 mod mandates;
 mod officers;
 mod recording;

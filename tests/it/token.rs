@@ -160,6 +160,7 @@ pub fn rig_up_on_kryoptic(home: &Path, serial: &str) -> Command {
 pub fn move_home(from: &Path, to: &Path) {
     for file in [
         "rig/kekd.toml",
+        "rig/kekd-lkm.toml",
         "rig/env",
         "rig/officer-env",
         "rig/rig.json",

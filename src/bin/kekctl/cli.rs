@@ -117,6 +117,7 @@ pub enum Command {
     Unwrap(crate::unwrap::Unwrap),
     Recording(crate::recording::Recording),
     Ledger(crate::ledger::Ledger),
+    Lkm(crate::lkm::Lkm),
     Status(crate::status::Status),
     Propose(crate::propose::Propose),
     Proposals(crate::proposals::Proposals),

@@ -13,6 +13,7 @@ mod file;
 mod import;
 mod kek;
 mod ledger;
+mod lkm;
 mod officer;
 mod officers;
 mod output;
@@ -70,6 +71,7 @@ fn run(cli: Cli, explicit: Explicit) -> anyhow::Result<Exit> {
             Command::Recording(command) => command.run(&kekd, format).await,
             Command::Status(command) => command.run(&kekd, format).await,
             Command::Ledger(command) => command.run(&kekd, format).await,
+            Command::Lkm(command) => command.run(&kekd, format).await,
             Command::Propose(command) => command.run(&kekd, format).await,
             Command::Proposals(command) => command.run(&kekd, format).await,
             Command::Proposal(command) => command.run(&kekd, format).await,

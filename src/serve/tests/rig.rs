@@ -129,7 +129,9 @@ impl Rig {
              client_crl_file = \"crl.pem\"\nreload_interval_ms = 100\n{more}"
         );
         let file = write(folder.path(), "kekd.toml", &text);
-        let config = load(&file, &Environment::default()).unwrap().config;
+        let config = load(&file, &Environment::from_variables([]).unwrap())
+            .unwrap()
+            .config;
         let listeners = Listeners::bind(&config).await.unwrap();
         let address = listeners.tcp.as_ref().unwrap().local_addr().unwrap();
 

@@ -1,4 +1,4 @@
-//! The rig's daemon as a process: started detached from this terminal, waited for until it says that
+//! The rig's programs as processes, kekd and the front-end before it: started detached from this terminal, waited for until it says that
 //! it is ready, found again by its pid file, stopped. A pid is believed only when the process still
 //! carries this rig's configuration on its command line.
 
@@ -28,17 +28,37 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of the log's end that go into an error.
 const LOG_TAIL_LEN: u64 = 4096;
 
-/// The daemon's program: the one named, or `kekd` beside this program.
-pub fn program(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+/// The programs of a rig.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The daemon.
+    Kekd,
+    /// The Local Key Manager in front of it.
+    Lkm,
+}
+
+impl Role {
+    /// The program's name, and that of its files in the rig's folder.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kekd => "kekd",
+            Self::Lkm => "kekd-lkm",
+        }
+    }
+}
+
+/// A program: the one named, or that of this name beside this program.
+pub fn program(role: Role, named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let name = role.name();
     let path = match named {
         Some(path) => std::path::absolute(path)?,
-        None => std::env::current_exe()?.with_file_name("kekd"),
+        None => std::env::current_exe()?.with_file_name(name),
     };
     if path.is_file() {
         return Ok(path);
     }
     let text = format!(
-        "the daemon {} does not exist; build it, or name it with --kekd",
+        "the daemon {} does not exist; build it, or name it with --{name}",
         path.display()
     );
     Err(Failure::new(Exit::NoInput, "PROGRAM_MISSING", text).into())
@@ -47,7 +67,10 @@ pub fn program(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 /// Runs `kekd init` with the genesis and its signatures.
 pub fn init(layout: &Layout, mark: &Mark, signatures: &[PathBuf]) -> anyhow::Result<()> {
     let mut command = Command::new(&mark.kekd);
-    command.arg("init").arg("--config").arg(layout.config());
+    command
+        .arg("init")
+        .arg("--config")
+        .arg(layout.config(Role::Kekd));
     command.arg("--genesis").arg(layout.genesis());
     for signature in signatures {
         command.arg("--signature").arg(signature);
@@ -56,15 +79,33 @@ pub fn init(layout: &Layout, mark: &Mark, signatures: &[PathBuf]) -> anyhow::Res
     Ok(())
 }
 
-/// Starts `kekd serve` in a process group of its own and waits until it is ready.
-pub fn start(layout: &Layout, mark: &Mark) -> anyhow::Result<Pid> {
+/// Starts kekd, and the front-end if the rig has one; those that run already are left alone. Returns
+/// kekd's process.
+pub fn start_all(layout: &Layout, mark: &Mark) -> anyhow::Result<Pid> {
+    let kekd = match running(layout, Role::Kekd) {
+        Some(pid) => pid,
+        None => start(layout, mark, Role::Kekd, &mark.kekd)?,
+    };
+    if let Some(lkm) = &mark.lkm
+        && running(layout, Role::Lkm).is_none()
+    {
+        start(layout, mark, Role::Lkm, &lkm.program)?;
+    }
+    Ok(kekd)
+}
+
+/// Starts `serve` in a process group of its own and waits until it is ready.
+fn start(layout: &Layout, mark: &Mark, role: Role, program: &Path) -> anyhow::Result<Pid> {
     let notify = Notify::bind(&layout.notify_socket())?;
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
-        .open(layout.log())?;
-    let mut command = Command::new(&mark.kekd);
-    command.arg("serve").arg("--config").arg(layout.config());
+        .open(layout.log(role))?;
+    let mut command = Command::new(program);
+    command
+        .arg("serve")
+        .arg("--config")
+        .arg(layout.config(role));
     environment(&mut command, mark)
         .env("NOTIFY_SOCKET", layout.notify_socket())
         .stdin(Stdio::null())
@@ -73,16 +114,16 @@ pub fn start(layout: &Layout, mark: &Mark) -> anyhow::Result<Pid> {
         .process_group(0);
     let mut child = command
         .spawn()
-        .with_context(|| format!("{} cannot be run", mark.kekd.display()))?;
+        .with_context(|| format!("{} cannot be run", program.display()))?;
     let pid = Pid::from_child(&child);
-    fs::write(layout.pid(), format!("{}\n", pid.as_raw_nonzero()))?;
+    fs::write(layout.pid(role), format!("{}\n", pid.as_raw_nonzero()))?;
     match wait_until_ready(&mut child, &notify) {
         Ok(()) => Ok(pid),
         Err(problem) => {
             // Whatever came of it, a daemon that did not become ready must not stay behind.
             child.kill().ok();
             child.wait().ok();
-            let text = format!("kekd {problem}; {}", log_tail(layout));
+            let text = format!("{} {problem}; {}", role.name(), log_tail(layout, role));
             Err(Failure::new(Exit::Unavailable, "DAEMON_NOT_READY", text).into())
         }
     }
@@ -123,69 +164,75 @@ fn wait_until_ready(child: &mut Child, notify: &Notify) -> Result<(), String> {
     ))
 }
 
-fn log_tail(layout: &Layout) -> String {
+fn log_tail(layout: &Layout, role: Role) -> String {
     let tail = || -> io::Result<String> {
-        let mut log = fs::File::open(layout.log())?;
+        let mut log = fs::File::open(layout.log(role))?;
         let len = log.metadata()?.len();
         log.seek(SeekFrom::Start(len.saturating_sub(LOG_TAIL_LEN)))?;
         let mut bytes = Vec::new();
         log.take(LOG_TAIL_LEN).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     };
-    let log = layout.log();
+    let log = layout.log(role);
     match tail() {
         Ok(text) => format!("the end of {}:\n{text}", log.display()),
         Err(error) => format!("{} cannot be read: {error}", log.display()),
     }
 }
 
-/// The daemon's process, if it runs.
-pub fn running(layout: &Layout) -> Option<Pid> {
-    let text = fs::read_to_string(layout.pid()).ok()?;
+/// The program's process, if it runs.
+pub fn running(layout: &Layout, role: Role) -> Option<Pid> {
+    let text = fs::read_to_string(layout.pid(role)).ok()?;
     let pid = Pid::from_raw(text.trim().parse().ok()?)?;
-    is_ours(layout, pid).then_some(pid)
+    is_ours(layout, role, pid).then_some(pid)
 }
 
 /// Whether this process is alive, no zombie, and serves this rig's configuration.
-fn is_ours(layout: &Layout, pid: Pid) -> bool {
+fn is_ours(layout: &Layout, role: Role, pid: Pid) -> bool {
     let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
     // A zombie's command line is empty.
     let Ok(command_line) = fs::read(proc.join("cmdline")) else {
         return false;
     };
-    let config = layout.config();
+    let config = layout.config(role);
     command_line
         .split(|byte| *byte == 0)
         .any(|argument| argument == config.as_os_str().as_bytes())
 }
 
-/// Stops the daemon: SIGTERM, and SIGKILL when that does not help. False when it did not run.
-pub fn stop(layout: &Layout) -> anyhow::Result<bool> {
-    let stopped = match running(layout) {
+/// Stops the front-end, then kekd. False when kekd did not run.
+pub fn stop_all(layout: &Layout) -> anyhow::Result<bool> {
+    stop(layout, Role::Lkm)?;
+    stop(layout, Role::Kekd)
+}
+
+/// Stops a program: SIGTERM, and SIGKILL when that does not help. False when it did not run.
+fn stop(layout: &Layout, role: Role) -> anyhow::Result<bool> {
+    let stopped = match running(layout, role) {
         None => false,
         Some(pid) => {
             let process = pidfd_open(pid, PidfdFlags::empty())?;
             // The number may have passed to another process before it was pinned: look again.
-            if is_ours(layout, pid) {
+            if is_ours(layout, role, pid) {
                 pidfd_send_signal(&process, Signal::TERM)?;
-                if !is_gone_within(layout, pid, STOP_WAIT_MAX) {
+                if !is_gone_within(layout, role, pid, STOP_WAIT_MAX) {
                     pidfd_send_signal(&process, Signal::KILL)?;
-                    is_gone_within(layout, pid, STOP_WAIT_MAX);
+                    is_gone_within(layout, role, pid, STOP_WAIT_MAX);
                 }
             }
             true
         }
     };
-    match fs::remove_file(layout.pid()) {
+    match fs::remove_file(layout.pid(role)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         Ok(()) | Err(_) => Ok(stopped),
     }
 }
 
-fn is_gone_within(layout: &Layout, pid: Pid, wait: Duration) -> bool {
+fn is_gone_within(layout: &Layout, role: Role, pid: Pid, wait: Duration) -> bool {
     let started = Instant::now();
     while started.elapsed() < wait {
-        if !is_ours(layout, pid) {
+        if !is_ours(layout, role, pid) {
             return true;
         }
         std::thread::sleep(LOOK_INTERVAL);

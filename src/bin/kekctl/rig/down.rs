@@ -29,7 +29,7 @@ pub struct Down {
 impl Down {
     pub fn run(self, format: Format) -> anyhow::Result<Exit> {
         let (layout, mark) = Layout::open(&self.folder.dir)?;
-        let was_running = daemon::stop(&layout)?;
+        let was_running = daemon::stop_all(&layout)?;
         let dir = layout.dir();
         std::fs::remove_dir_all(dir)
             .with_context(|| format!("{} cannot be removed", dir.display()))?;

@@ -10,6 +10,14 @@ pub struct First<'a> {
     pub endpoint: &'a str,
     pub kek: &'a str,
     pub keypair_id: &'a str,
+    pub lkm: &'a Front,
+}
+
+/// The front-end before the rig's kekd, as the cloud would be told of it.
+pub struct Front {
+    pub url: String,
+    pub id: String,
+    pub key: zeroize::Zeroizing<String>,
 }
 
 /// The officer that a shell becomes with `officer-env`.
@@ -30,6 +38,10 @@ pub fn text(
         ("KEKD_SOCKET", path(layout.socket())),
         ("KEKD_KEK", first.kek.to_owned()),
         ("KEKD_KEYPAIR_ID", first.keypair_id.to_owned()),
+        ("KEKD_LKM_URL", first.lkm.url.clone()),
+        ("KEKD_LKM_ID", first.lkm.id.clone()),
+        ("KEKD_LKM_KEY", first.lkm.key.to_string()),
+        ("KEKD_LKM_CA", path(layout.certificate("ca"))),
     ];
     let token_variables = token_variables.iter();
     let token_variables = token_variables.map(|(name, value)| (name.as_str(), value.clone()));
@@ -76,6 +88,11 @@ mod tests {
             endpoint: "https://127.0.0.1:1",
             kek: "recordings",
             keypair_id: "id",
+            lkm: &Front {
+                url: "https://127.0.0.1:2/d".to_owned(),
+                id: "rig-cloud".to_owned(),
+                key: "k".to_owned().into(),
+            },
         };
         let conf = BTreeMap::from([("VENDOR_CONF".to_owned(), "it's here".to_owned())]);
         let text = text(&layout, &first, &conf);

@@ -175,6 +175,16 @@ fn rules() -> Vec<Rule> {
     ]
 }
 
+/// What `lkm-1` may unwrap under.
+pub fn keks_of_first_client(keks: &[NewKek]) -> Vec<KekName> {
+    let names = || keks.iter().map(|kek| kek.name.clone());
+    let first: Vec<KekName> = names().filter(|name| name.as_str() != ENGAGE).collect();
+    match first.is_empty() {
+        true => names().collect(),
+        false => first,
+    }
+}
+
 /// `lkm-1` and the local user unwrap under every KEK but `engage`, which is `lkm-2`'s; where it is
 /// the only one, it is everybody's. The client `stranger` is named nowhere, on purpose.
 fn clients(keks: &[NewKek], uid: u32) -> Vec<Client> {
@@ -191,10 +201,8 @@ fn clients(keks: &[NewKek], uid: u32) -> Vec<Client> {
         role,
         keks: Vec::new(),
     };
-    let mut first: Vec<String> = names().filter(|name| name != ENGAGE).collect();
-    if first.is_empty() {
-        first = names().collect();
-    }
+    let first = keks_of_first_client(keks);
+    let first: Vec<String> = first.iter().map(ToString::to_string).collect();
     let second = names().filter(|name| name == ENGAGE).collect();
     vec![
         unwrapper("lkm-1", pki::identity("lkm-1"), first.clone()),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use super::daemon::Role;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -31,6 +32,18 @@ pub struct Mark {
     /// The token, where the rig did not make it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign_token: Option<ForeignToken>,
+    /// The front-end, where the rig has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lkm: Option<Lkm>,
+}
+
+/// The Local Key Manager before the rig's kekd.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lkm {
+    /// Its program.
+    pub program: PathBuf,
+    /// The URL that the cloud would call.
+    pub url: String,
 }
 
 /// A token that outlives the rig.
@@ -49,6 +62,7 @@ impl Mark {
             endpoint,
             environment,
             foreign_token: None,
+            lkm: None,
         }
     }
 }
@@ -187,8 +201,12 @@ impl Layout {
         self.dir.join(format!("genesis.toml.{officer}.sig"))
     }
 
-    pub fn config(&self) -> PathBuf {
-        self.dir.join("kekd.toml")
+    pub fn config(&self, role: Role) -> PathBuf {
+        self.dir.join(format!("{}.toml", role.name()))
+    }
+
+    pub fn credentials(&self) -> PathBuf {
+        self.dir.join("credentials.toml")
     }
 
     pub fn state(&self) -> PathBuf {
@@ -203,12 +221,12 @@ impl Layout {
         self.dir.join("run").join("ready.sock")
     }
 
-    pub fn log(&self) -> PathBuf {
-        self.dir.join("kekd.log")
+    pub fn log(&self, role: Role) -> PathBuf {
+        self.dir.join(format!("{}.log", role.name()))
     }
 
-    pub fn pid(&self) -> PathBuf {
-        self.dir.join("kekd.pid")
+    pub fn pid(&self, role: Role) -> PathBuf {
+        self.dir.join(format!("{}.pid", role.name()))
     }
 
     pub fn env(&self) -> PathBuf {

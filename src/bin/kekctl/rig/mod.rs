@@ -9,6 +9,7 @@ mod env;
 mod existing;
 mod genesis;
 mod layout;
+mod lkm;
 mod notify;
 mod officers;
 mod pki;
@@ -41,7 +42,7 @@ pub struct Rig {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Up(up::Up),
+    Up(Box<up::Up>),
     Status(status::Status),
     Stop(stop::Stop),
     Start(start::Start),

@@ -5,6 +5,7 @@ use std::fmt;
 use clap::Args;
 use serde::Serialize;
 
+use super::daemon::Role;
 use super::layout::Layout;
 use super::{Folder, daemon};
 use crate::exit::Exit;
@@ -23,10 +24,8 @@ pub struct Start {
 impl Start {
     pub fn run(self, format: Format) -> anyhow::Result<Exit> {
         let (layout, mark) = Layout::open(&self.folder.dir)?;
-        let (pid, was_running) = match daemon::running(&layout) {
-            Some(pid) => (pid, true),
-            None => (daemon::start(&layout, &mark)?, false),
-        };
+        let was_running = daemon::running(&layout, Role::Kekd).is_some();
+        let pid = daemon::start_all(&layout, &mark)?;
         let started = Started {
             dir: layout.dir().display().to_string(),
             endpoint: mark.endpoint,

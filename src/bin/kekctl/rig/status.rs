@@ -5,6 +5,7 @@ use std::fmt;
 use clap::Args;
 use serde::Serialize;
 
+use super::daemon::Role;
 use super::layout::Layout;
 use super::{Folder, daemon, up};
 use crate::exit::Exit;
@@ -28,7 +29,8 @@ impl Status {
         let mut state = State {
             dir: layout.dir().display().to_string(),
             endpoint: mark.endpoint,
-            pid: daemon::running(&layout).map(|pid| pid.as_raw_nonzero().get()),
+            pid: daemon::running(&layout, Role::Kekd).map(|pid| pid.as_raw_nonzero().get()),
+            lkm_pid: daemon::running(&layout, Role::Lkm).map(|pid| pid.as_raw_nonzero().get()),
             problem: None,
             node: None,
         };
@@ -56,6 +58,8 @@ struct State {
     dir: String,
     endpoint: String,
     pid: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lkm_pid: Option<i32>,
     problem: Option<String>,
     node: Option<Node>,
 }
@@ -65,6 +69,9 @@ impl fmt::Display for State {
         match self.pid {
             None => write!(f, "the rig in {} does not run", self.dir)?,
             Some(pid) => write!(f, "the rig in {} runs (process {pid})", self.dir)?,
+        }
+        if let Some(pid) = self.lkm_pid {
+            write!(f, "\nkekd-lkm runs before it (process {pid})")?;
         }
         if let Some(problem) = &self.problem {
             write!(f, "\n{problem}")?;

@@ -25,7 +25,7 @@ impl Stop {
         let (layout, _) = Layout::open(&self.folder.dir)?;
         let stopped = Stopped {
             dir: layout.dir().display().to_string(),
-            was_running: daemon::stop(&layout)?,
+            was_running: daemon::stop_all(&layout)?,
         };
         output::show(format, Stream::Out, &stopped)?;
         Ok(Exit::Done)

@@ -10,11 +10,12 @@ use clap::Args;
 use kekd::client::{Client, Endpoint, TlsFiles};
 use serde::Serialize;
 
+use super::daemon::Role;
 use super::existing::{Existing, Variable};
 use super::genesis::{KEKS_DEFAULT, NewKek};
-use super::layout::{ForeignToken, Layout, Mark};
+use super::layout::{ForeignToken, Layout, Lkm, Mark};
 use super::settings::Settings;
-use super::{Folder, daemon, env, genesis, officers, pki, settings, token};
+use super::{Folder, daemon, env, genesis, lkm, officers, pki, settings, token};
 use crate::exit::Exit;
 use crate::output::{self, Format, Stream};
 
@@ -44,6 +45,9 @@ pub struct Up {
     /// The daemon to run [default: kekd beside this program]
     #[arg(long, value_name = "PATH")]
     kekd: Option<PathBuf>,
+    /// The front-end to run before it [default: kekd-lkm beside this program]
+    #[arg(long, value_name = "PATH")]
+    kekd_lkm: Option<PathBuf>,
     /// A KEK to begin with; may be given several times
     #[arg(long = "kek", value_name = "NAME=PROFILE", default_values = KEKS_DEFAULT)]
     keks: Vec<NewKek>,
@@ -54,13 +58,18 @@ pub struct Up {
 
 impl Up {
     pub async fn run(self, format: Format) -> anyhow::Result<Exit> {
-        let kekd = daemon::program(self.kekd.as_deref())?;
+        let kekd = daemon::program(Role::Kekd, self.kekd.as_deref())?;
+        let front_end = daemon::program(Role::Lkm, self.kekd_lkm.as_deref())?;
         let module = token::module(self.module.as_deref())?;
         let layout = Layout::create(&self.folder.dir)?;
-        let listen = free_port()?;
+        let [listen, https, local] = free_ports()?;
         let endpoint = format!("https://{listen}");
         // From here on the folder is a rig, and `rig down` removes it whatever comes.
-        let mark = self.mark(&layout, kekd, &endpoint);
+        let mut mark = self.mark(&layout, kekd, &endpoint);
+        mark.lkm = Some(Lkm {
+            program: front_end,
+            url: lkm::url(https),
+        });
         layout.write_mark(&mark)?;
 
         pki::create(&layout)?;
@@ -75,11 +84,13 @@ impl Up {
             profiles_dir: profiles_dir.as_deref(),
         };
         let config = settings::document(&layout, &settings)?;
-        layout.write(&layout.config(), config.as_bytes())?;
+        layout.write(&layout.config(Role::Kekd), config.as_bytes())?;
 
         let signatures = sign_genesis(&layout, &self.keks)?;
         daemon::init(&layout, &mark, &signatures)?;
-        let pid = daemon::start(&layout, &mark)?;
+        let lkm_keks = genesis::keks_of_first_client(&self.keks);
+        let front = lkm::create(&layout, &endpoint, https, local, lkm_keks)?;
+        let pid = daemon::start_all(&layout, &mark)?;
 
         let keks = keypairs(&layout, &endpoint).await?;
         let first = self.keks.first().map(|kek| kek.name.to_string());
@@ -91,6 +102,7 @@ impl Up {
                 endpoint: &endpoint,
                 kek: &first.name,
                 keypair_id: &first.keypair_id,
+                lkm: &front,
             },
             &mark.environment,
         );
@@ -101,6 +113,7 @@ impl Up {
             dir: layout.dir().display().to_string(),
             env: layout.env().display().to_string(),
             endpoint,
+            lkm_url: front.url,
             socket: layout.socket().display().to_string(),
             pid: pid.as_raw_nonzero().get(),
             token_serial: token.serial,
@@ -127,10 +140,18 @@ impl Up {
     }
 }
 
-/// A port that was free a moment ago. Another program may take it before kekd does; then kekd does
-/// not start, and says so.
-fn free_port() -> std::io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
+/// Ports that were free a moment ago. Another program may take one before ours does; then ours does not
+/// start, and says so.
+fn free_ports<const COUNT: usize>() -> std::io::Result<[SocketAddr; COUNT]> {
+    let mut held = Vec::new();
+    let mut ports = [SocketAddr::from(([127, 0, 0, 1], 0)); COUNT];
+    for port in &mut ports {
+        let listener = TcpListener::bind(*port)?;
+        *port = listener.local_addr()?;
+        // Held until all are found, so that no two are one.
+        held.push(listener);
+    }
+    Ok(ports)
 }
 
 /// Makes the officers, lets them sign the genesis and returns the signatures' files.
@@ -184,6 +205,7 @@ struct Made {
     dir: String,
     env: String,
     endpoint: String,
+    lkm_url: String,
     socket: String,
     pid: i32,
     token_serial: String,
@@ -200,6 +222,7 @@ struct Keypair {
 impl fmt::Display for Made {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "kekd runs on {} (process {})", self.endpoint, self.pid)?;
+        writeln!(f, "kekd-lkm runs on {}", self.lkm_url)?;
         for kek in &self.keks {
             writeln!(f, "  {:<12} {}  {}", kek.name, kek.keypair_id, kek.profile)?;
         }

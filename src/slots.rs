@@ -1,4 +1,4 @@
-//! How many connections there may be: all together, and of one peer. A connection over a limit is
+//! How many connections a program may have: all together, and of one peer. A connection over a limit is
 //! closed at once; it never waits for a slot.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ const LOCAL_ONE_IN: usize = 8;
 
 /// Whose connections are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum PeerKey {
+pub enum PeerKey {
     /// An IPv4 address, or an IPv6 network of 64 bits, of which one host has as many addresses as it
     /// likes (RFC 4291 section 2.5.4).
     Address(IpAddr),
@@ -32,7 +32,7 @@ impl From<IpAddr> for PeerKey {
 
 /// Which limit was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
+pub enum Full {
     /// All slots are taken.
     All,
     /// All slots of this peer are taken.
@@ -41,7 +41,7 @@ pub(super) enum Full {
 
 impl Full {
     /// The stable reason.
-    pub(super) const fn reason(self) -> &'static str {
+    pub const fn reason(self) -> &'static str {
         match self {
             Self::All => "CONNECTIONS_MAX",
             Self::Peer => "CONNECTIONS_PER_PEER_MAX",
@@ -50,7 +50,7 @@ impl Full {
 }
 
 /// The slots of all connections.
-pub(super) struct Slots {
+pub struct Slots {
     max: usize,
     /// Of these, how many peers on the network may take.
     remote_max: usize,
@@ -66,13 +66,13 @@ struct Taken {
 
 impl Slots {
     /// `max` slots, of which one peer gets `per_peer_max` at most.
-    pub(super) fn new(max: usize, per_peer_max: usize) -> Arc<Self> {
+    pub fn new(max: usize, per_peer_max: usize) -> Arc<Self> {
         Self::of(max, max, per_peer_max)
     }
 
     /// The same, with a part kept for local peers: whatever the network does, an operator on this
     /// host gets in.
-    pub(super) fn with_local_kept(max: usize, per_peer_max: usize) -> Arc<Self> {
+    pub fn with_local_kept(max: usize, per_peer_max: usize) -> Arc<Self> {
         Self::of(max, max - max / LOCAL_ONE_IN, per_peer_max)
     }
 
@@ -86,7 +86,7 @@ impl Slots {
     }
 
     /// A slot, given back when it is dropped.
-    pub(super) fn take(self: &Arc<Self>, peer: PeerKey) -> Result<Slot, Full> {
+    pub fn take(self: &Arc<Self>, peer: PeerKey) -> Result<Slot, Full> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let max = match peer {
             PeerKey::Address(_) => self.remote_max,
@@ -109,7 +109,7 @@ impl Slots {
 }
 
 /// The right to one open connection.
-pub(super) struct Slot {
+pub struct Slot {
     slots: Arc<Slots>,
     peer: PeerKey,
 }

@@ -1,0 +1,229 @@
+//! How much of the raw module's throughput is left behind HTTPS, Hawk, gRPC and the audit record, and
+//! what kekd alone leaves; in one run, in turns. `make bench` runs it; nothing is asserted, since a
+//! clock on a shared machine decides nothing.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, ObjectClass};
+use cryptoki::session::UserType;
+use cryptoki::types::AuthPin;
+use kekd::lkm::credentials::Lane;
+use kekd::types::Padding;
+
+use super::front::{Front, body, post};
+use crate::harness::{Kek, Rig};
+
+const TURN: Duration = Duration::from_secs(4);
+const TURNS: usize = 3;
+const CALLERS: usize = 16;
+
+/// How often `one` ends well in one turn, by so many callers; and the median of its time.
+async fn rate<F>(callers: usize, one: impl Fn(usize) -> F) -> (f64, Duration)
+where
+    F: Future<Output = Vec<Duration>> + Send + 'static,
+{
+    let began = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..callers {
+        tasks.spawn(one(number));
+    }
+    let mut times: Vec<Duration> = tasks.join_all().await.into_iter().flatten().collect();
+    let rate = times.len() as f64 / began.elapsed().as_secs_f64();
+    times.sort_unstable();
+    (rate, times[times.len() / 2])
+}
+
+struct Bench {
+    rig: Rig,
+    front: Front,
+    kek: Arc<Kek>,
+    bulk: String,
+    sessions: usize,
+}
+
+impl Bench {
+    async fn direct(&self, callers: usize) -> (f64, Duration) {
+        let client = self.rig.client("lkm-1").await;
+        let call = self.kek.call(Padding::OaepSha1, &[1; 32]);
+        rate(callers, |_| {
+            let (client, call) = (client.clone(), call.clone());
+            async move {
+                let (began, mut times) = (Instant::now(), Vec::new());
+                while began.elapsed() < TURN {
+                    let at = Instant::now();
+                    client.unwrap(call.clone()).await.unwrap();
+                    times.push(at.elapsed());
+                }
+                times
+            }
+        })
+        .await
+    }
+
+    async fn through(&self, callers: usize, id: &str, key: &str) -> (f64, Duration) {
+        let body = body(
+            self.kek.keypair_id,
+            &self.kek.wrap(Padding::OaepSha1, &[1; 32]),
+        );
+        rate(callers, |_| {
+            let (caller, target) = (self.front.caller(), self.front.target.clone());
+            let (id, key, body) = (id.to_owned(), key.to_owned(), body.clone());
+            async move {
+                let mut connection = caller.connect().await.unwrap();
+                let (began, mut times) = (Instant::now(), Vec::new());
+                while began.elapsed() < TURN {
+                    let call = post(&target, &id, &key, body.clone());
+                    let at = Instant::now();
+                    assert_eq!(connection.send(call).await.unwrap().status, 200);
+                    times.push(at.elapsed());
+                }
+                times
+            }
+        })
+        .await
+    }
+
+    /// The same token, key and padding in a process of its own: this very test binary.
+    fn raw(&self) -> f64 {
+        let test = "lkm::bench::raw_module";
+        let mut command = self
+            .rig
+            .token_command(std::env::current_exe().unwrap().to_str().unwrap());
+        command.args([test, "--exact", "--ignored", "--nocapture"]);
+        command.env("KEKD_BENCH_PIN", self.rig.pin());
+        command.env("KEKD_BENCH_ID", self.kek.cka_id());
+        command.env("KEKD_BENCH_SESSIONS", self.sessions.to_string());
+        command.env("KEKD_BENCH_MODULE", self.rig.token.module());
+        let wrapped = self.kek.wrap(Padding::OaepSha1, &[1; 32]);
+        let hex: String = wrapped.iter().map(|byte| format!("{byte:02x}")).collect();
+        let output = command.env("KEKD_BENCH_WRAPPED", hex).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rate = said.split("RATE ").nth(1).expect(&said);
+        rate.split_whitespace().next().unwrap().parse().unwrap()
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a benchmark: make bench"]
+async fn throughput() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    for sessions in [cores.div_ceil(2), cores] {
+        let rig = Rig::stopped();
+        rig.set("hsm", &format!("sessions = {sessions}"));
+        rig.start();
+        let mut front = Front::stopped(&rig);
+        front.set("limits", "requests_per_s_of_credential", 100_000);
+        front.set("limits", "requests_per_s_of_address", 100_000);
+        front.set("hawk", "nonces_max", 1_000_000);
+        let bulk = front.add("cloud-bulk", "recordings", Lane::Bulk);
+        front.start();
+        front.is_ready().await;
+        let kek = Arc::new(Kek::of(&rig.client("lkm-1").await, "recordings").await);
+        let bench = Bench {
+            rig,
+            front,
+            kek,
+            bulk,
+            sessions,
+        };
+        let (id, key) = (bench.front.id.clone(), bench.front.key.clone());
+        let mut of = [(); 4].map(|()| Vec::new());
+        let mut waited = [(); 2].map(|()| Vec::new());
+        for _ in 0..TURNS {
+            of[0].push(bench.raw());
+            of[1].push(bench.direct(CALLERS).await.0);
+            of[2].push(bench.through(CALLERS, &id, &key).await.0);
+            of[3].push(bench.through(CALLERS, "cloud-bulk", &bench.bulk).await.0);
+            waited[0].push(bench.direct(1).await.1.as_secs_f64() * 1e3);
+            waited[1].push(bench.through(1, &id, &key).await.1.as_secs_f64() * 1e3);
+        }
+        let [raw, direct, through, bulk] = of.map(median);
+        let [alone, alone_through] = waited.map(median);
+        eprintln!(
+            "{sessions} sessions, {cores} processors: raw {raw:.0}/s; kekd/raw {:.3}; kekd-lkm/raw \
+             {:.3}; kekd-lkm bulk/raw {:.3}; kekd-lkm/kekd {:.3}; added p50 {:.2} ms",
+            direct / raw,
+            through / raw,
+            bulk / raw,
+            through / direct,
+            alone_through - alone,
+        );
+    }
+}
+
+#[test]
+#[ignore = "a part of the benchmark: it runs this one itself"]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what the benchmark tells this process"
+)]
+fn raw_module() {
+    let said = |name: &str| std::env::var(format!("KEKD_BENCH_{name}"));
+    let (Ok(module), Ok(pin), Ok(id), Ok(wrapped)) =
+        (said("MODULE"), said("PIN"), said("ID"), said("WRAPPED"))
+    else {
+        return;
+    };
+    let bytes = |hex: &str| -> Vec<u8> {
+        let digits = hex.as_bytes().chunks(2);
+        digits
+            .map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap())
+            .collect()
+    };
+    let (id, wrapped) = (bytes(&id), bytes(&wrapped));
+    let sessions: usize = said("SESSIONS").unwrap().parse().unwrap();
+    let pkcs11 = Pkcs11::new(module).unwrap();
+    pkcs11
+        .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
+        .unwrap();
+    let slot = pkcs11.get_slots_with_initialized_token().unwrap()[0];
+    let keeper = pkcs11.open_ro_session(slot).unwrap();
+    keeper
+        .login(UserType::User, Some(&AuthPin::new(pin.into_boxed_str())))
+        .unwrap();
+    let began = Instant::now();
+    let threads: Vec<_> = (0..sessions)
+        .map(|_| {
+            let (pkcs11, id, wrapped) = (pkcs11.clone(), id.clone(), wrapped.clone());
+            std::thread::spawn(move || {
+                let session = pkcs11.open_ro_session(slot).unwrap();
+                let wanted = [
+                    Attribute::Class(ObjectClass::PRIVATE_KEY),
+                    Attribute::Id(id),
+                ];
+                let key = session.find_objects(&wanted).unwrap()[0];
+                let source = PkcsOaepSource::empty();
+                let params =
+                    PkcsOaepParams::new(MechanismType::SHA1, PkcsMgfType::MGF1_SHA1, source);
+                let mechanism = Mechanism::RsaPkcsOaep(params);
+                let (began, mut count) = (Instant::now(), 0_u32);
+                while began.elapsed() < TURN {
+                    assert_eq!(session.decrypt(&mechanism, key, &wrapped).unwrap(), [1; 32]);
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    let count: u32 = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .sum();
+    eprintln!("{count} in {:?}", began.elapsed());
+    // On standard output, for who started this.
+    let line = format!(
+        "RATE {}\n",
+        f64::from(count) / began.elapsed().as_secs_f64()
+    );
+    std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).unwrap();
+}

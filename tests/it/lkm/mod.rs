@@ -1,0 +1,10 @@
+//! `kekd-lkm` as the cloud and as an attacker sees it: the real program before the real daemon, over
+//! real TLS.
+
+mod abuse;
+mod bench;
+mod faults;
+mod front;
+mod protocol;
+mod reload;
+mod weak;
