@@ -1,7 +1,7 @@
 # What a contributor types, and CI. Recipes are three lines at most; the rest is in the scripts that
 # they call.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench check rig fmt lint docs units deny modules kill-loop
+.PHONY: help setup demo test bench check rig fmt lint docs units deny modules kill-loop audit-million killed
 
 MODULES := --locked --manifest-path tests/modules/Cargo.toml --target-dir target/modules
 
@@ -51,3 +51,9 @@ modules: setup ## the PKCS#11 modules for tests
 
 kill-loop: modules ## 500 kills while versions are made (KEKD_KILLS=NUMBER for another number)
 	cargo test --locked --test it -- --ignored --nocapture saga_kill::kill_loop
+
+audit-million: ## a million audit records: start, verification and questions, timed
+	cargo test --locked --release --test it -- --ignored --nocapture --exact audit::scale::a_million_records
+
+killed: setup ## kill -9 under load, 200 times: each DEK has its record
+	cargo test --locked --test it -- --ignored --nocapture --exact kill9::two_hundred_times

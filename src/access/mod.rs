@@ -102,6 +102,8 @@ pub enum Action {
     ReadStatus,
     /// Read the ledger, its checkpoints and proofs.
     ReadLedger,
+    /// Read the audit log, which names callers and end users.
+    ReadAudit,
     /// Read proposals, officers and policy.
     ReadGovernance,
     /// Bring in a proposal, an approval, a veto or an execution.
@@ -118,6 +120,7 @@ impl Role {
             Action::ReadLedger | Action::ReadGovernance => {
                 matches!(self, Self::Officer | Self::Operator | Self::Auditor)
             }
+            Action::ReadAudit => matches!(self, Self::Auditor),
             Action::Govern => matches!(self, Self::Officer),
             Action::Stop => matches!(self, Self::Officer | Self::Operator),
         }

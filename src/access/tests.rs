@@ -82,12 +82,15 @@ fn the_user_of_everybody_without_a_mapping_is_nobody() {
 
 #[test]
 fn each_role_reaches_its_actions_and_no_other() {
-    use Action::{Govern, ReadGovernance, ReadKeys, ReadLedger, ReadStatus, Stop, Unwrap};
+    use Action::{
+        Govern, ReadAudit, ReadGovernance, ReadKeys, ReadLedger, ReadStatus, Stop, Unwrap,
+    };
     let all = [
         Unwrap,
         ReadKeys,
         ReadStatus,
         ReadLedger,
+        ReadAudit,
         ReadGovernance,
         Govern,
         Stop,
@@ -111,7 +114,7 @@ fn each_role_reaches_its_actions_and_no_other() {
         ),
         (
             Role::Auditor,
-            &[ReadKeys, ReadStatus, ReadLedger, ReadGovernance],
+            &[ReadKeys, ReadStatus, ReadLedger, ReadAudit, ReadGovernance],
         ),
     ];
     for (role, allowed) in table {

@@ -7,6 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Mismatch;
+use crate::merkle::MerkleError;
 use crate::types::Sha256;
 
 /// What is wrong with the audit log. Cloned to every caller that waited for the same sync.
@@ -101,6 +103,31 @@ pub enum AuditError {
         /// What contradicts it.
         found: Discontinuity,
     },
+    /// The records contradict themselves, their checkpoints or the token. Fatal: nothing is repaired.
+    #[error("{path}: {mismatch}")]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// What contradicts what.
+        mismatch: Mismatch,
+    },
+    /// There is no such record.
+    #[error("the audit log has {size} records; there is none at index {index}")]
+    RecordUnknown {
+        /// The index asked for.
+        index: u64,
+        /// The number of records, of those that are signed where a proof was asked for.
+        size: u64,
+    },
+    /// No checkpoint was signed yet.
+    #[error(
+        "no checkpoint of the audit log is signed yet; one is within audit.checkpoint_interval_ms of \
+         the first record"
+    )]
+    NotSigned,
+    /// A note to be kept that is none of this log's. A bug.
+    #[error("a checkpoint of the audit log cannot be made or was refused: {0}")]
+    Checkpoint(#[from] MerkleError),
     /// SQLite refused at create, open or read. Fatal.
     #[error("{path}: cannot {doing}")]
     Sqlite {
@@ -132,6 +159,11 @@ impl AuditError {
             self,
             Self::Busy { .. } | Self::TimedOut { .. } | Self::Unavailable(_)
         )
+    }
+
+    pub(super) fn mismatch(path: impl Into<PathBuf>, mismatch: Mismatch) -> Self {
+        let path = path.into();
+        Self::Mismatch { path, mismatch }
     }
 
     pub(super) fn io(path: impl Into<PathBuf>, doing: &'static str, source: io::Error) -> Self {
@@ -171,6 +203,15 @@ pub enum Unavailable {
         path: PathBuf,
         /// What SQLite said.
         source: Arc<rusqlite::Error>,
+    },
+    /// The disk was full, and the space put by serves refusals only.
+    #[error(
+        "{path} takes records of refusals only: the disk is full; free space for the log and for \
+         the 2 MiB put by beside it"
+    )]
+    OnReserve {
+        /// The file.
+        path: PathBuf,
     },
     /// One sync takes longer than callers may wait.
     #[error("a sync has been under way for more than {timeout_ms} ms; check the disk")]

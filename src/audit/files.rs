@@ -116,7 +116,8 @@ pub(super) fn wal_len(path: &Path) -> u64 {
     fs::metadata(beside(path, "-wal")).map_or(0, |found| found.len())
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// A file beside the log.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -1,7 +1,7 @@
 //! The audit log as the rest of kekd sees it: record, and release what was sealed. No SQL and no
 //! files here. The invariant: `Sealed::open` is called in one place, after the sync.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -14,12 +14,14 @@ use tokio::time;
 use zeroize::Zeroizing;
 
 use super::files;
+use super::judge::{Judged, judge, origin};
 use super::store::{self, Store};
 use super::usage::UsageOnDisk;
-use super::writer::{Condition, Progress, Request, Writer};
-use super::{AuditError, Draft, Outcome, Sealed, Unavailable, Usage};
+use super::writer::{Condition, Note, Progress, Request, Writer};
+use super::{AuditError, AuditReader, Draft, Outcome, Sealed, Unavailable, Usage};
 use crate::clock::Clock;
 use crate::config::AuditConfig;
+use crate::merkle::{Checkpoint, Head, LogKey};
 use crate::types::{KeypairId, Sha256, WrappedDek};
 
 /// The open audit log. Clones share it; the writer ends when it is closed or the last one drops.
@@ -28,6 +30,9 @@ pub struct Journal {
     requests: Sender<Request>,
     progress: Arc<Progress>,
     usage: Arc<UsageOnDisk>,
+    reader: Arc<AuditReader>,
+    instance_id: Sha256,
+    path: PathBuf,
     digest_key: Arc<hmac::Key>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     queue_len_max: usize,
@@ -45,8 +50,10 @@ pub struct Released<T> {
 /// The state of the log.
 #[derive(Debug, Clone)]
 pub struct JournalStatus {
-    /// Number of records on disk.
-    pub size: u64,
+    /// Number of records on disk, and the root over them.
+    pub head: Head,
+    /// The same at the newest checkpoint.
+    pub signed: Option<Head>,
     /// Whether it takes records.
     pub writable: bool,
     /// Why it does not, for the operator.
@@ -88,8 +95,9 @@ impl Journal {
         // A queue of none could take nothing and a batch of none would write nothing.
         let queue_len_max = config.queue_len_max.max(1);
         let (requests, receiver) = crossbeam_channel::bounded(queue_len_max);
-        let progress = Arc::new(Progress::new(store.next_index()));
+        let progress = Arc::new(Progress::new(store.head()));
         let usage = store.usage();
+        let reader = Arc::new(store.reader()?);
         let writer = Writer {
             store,
             requests: receiver,
@@ -106,6 +114,9 @@ impl Journal {
             requests,
             progress,
             usage,
+            reader,
+            instance_id: *instance_id,
+            path: files::path_in(state_dir),
             digest_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, digest_key.as_slice())),
             thread: Arc::new(Mutex::new(Some(thread))),
             queue_len_max,
@@ -161,6 +172,59 @@ impl Journal {
         self.usage.of(keypair_id)
     }
 
+    /// Judges the log as it was opened, before anything is recorded: by its newest checkpoint, which
+    /// `key` must have signed, and by the values of all the token's data objects with the label
+    /// [`super::ANCHOR_LABEL`]. Blocks on the disk.
+    pub fn judge(&self, key: &LogKey, anchors: &[Vec<u8>]) -> Result<Judged, AuditError> {
+        let size = self.head().size;
+        let judged = judge(
+            &self.reader,
+            size,
+            self.instance_id,
+            key,
+            anchors,
+            &self.path,
+        )?;
+        self.progress.signed.send_replace(judged.signed);
+        Ok(judged)
+    }
+
+    /// Number of records on disk, and the root over them. Never waits.
+    pub fn head(&self) -> Head {
+        *self.progress.head.borrow()
+    }
+
+    /// Follows [`Journal::head`].
+    pub fn heads(&self) -> watch::Receiver<Head> {
+        self.progress.head.subscribe()
+    }
+
+    /// What the log would say of itself now: to be signed, and then kept.
+    pub fn checkpoint(&self) -> Result<Checkpoint, AuditError> {
+        Ok(Checkpoint::new(&origin(&self.instance_id), self.head())?)
+    }
+
+    /// Keeps a checkpoint durably. `note` must come of [`Checkpoint::into_note`] of this very
+    /// checkpoint, so that its signature was verified.
+    pub async fn keep(&self, head: Head, note: String) -> Result<(), AuditError> {
+        let (reply, answer) = oneshot::channel();
+        let text = note;
+        let request = Request::Keep(Note { head, text }, reply);
+        self.requests
+            .try_send(request)
+            .map_err(|refused| self.not_taken(&refused))?;
+        let timeout_ms = self.sync_timeout_ms;
+        match time::timeout(self.sync_timeout(), answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(self.ended())),
+            Err(_) => Err(AuditError::TimedOut { timeout_ms }),
+        }
+    }
+
+    /// Reads the log beside its writer. Blocks on the disk.
+    pub fn reader(&self) -> Arc<AuditReader> {
+        Arc::clone(&self.reader)
+    }
+
     /// The state of the log. Never waits for the disk.
     pub fn status(&self) -> JournalStatus {
         let why_not = match &*self.progress.condition.borrow() {
@@ -168,7 +232,8 @@ impl Journal {
             Condition::Refusing(why) | Condition::Ended(why) => Some(why.to_string()),
         };
         JournalStatus {
-            size: self.progress.size.load(Ordering::Relaxed),
+            head: self.head(),
+            signed: *self.progress.signed.borrow(),
             writable: why_not.is_none(),
             why_not,
             unrecorded: self.progress.unrecorded.load(Ordering::Relaxed),
@@ -227,12 +292,7 @@ impl Journal {
         let request = Request::Record(Box::new(draft), Some(reply));
         self.requests
             .try_send(request)
-            .map_err(|refused| match refused {
-                TrySendError::Full(_) => AuditError::Busy {
-                    queue_len_max: self.queue_len_max,
-                },
-                TrySendError::Disconnected(_) => self.ended(),
-            })?;
+            .map_err(|refused| self.not_taken(&refused))?;
         // A writer that ends leaves what still waits unanswered.
         let answered = async {
             tokio::select! {
@@ -249,6 +309,15 @@ impl Journal {
                 self.progress.refuse(AuditError::Unavailable(slow));
                 Err(AuditError::TimedOut { timeout_ms })
             })
+    }
+
+    fn not_taken(&self, refused: &TrySendError<Request>) -> AuditError {
+        match refused {
+            TrySendError::Full(_) => AuditError::Busy {
+                queue_len_max: self.queue_len_max,
+            },
+            TrySendError::Disconnected(_) => self.ended(),
+        }
     }
 
     const fn sync_timeout(&self) -> Duration {

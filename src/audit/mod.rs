@@ -11,16 +11,26 @@
 
 mod error;
 mod files;
+mod filter;
 mod journal;
+mod judge;
+mod mismatch;
+mod proof;
 mod record;
+mod reserve;
 mod seal;
 mod store;
+mod tree;
 mod usage;
 mod writer;
 
 pub use error::{AuditError, Discontinuity, Unavailable};
+pub use filter::Filter;
 pub use journal::{Journal, JournalStatus, Released, read};
+pub use judge::{ANCHOR_LABEL, Judged, anchor_bytes, origin};
+pub use mismatch::Mismatch;
 pub use record::{Draft, Outcome};
 pub use seal::Sealed;
+pub use store::{AuditReader, Expectations, GrowthProof, Page, PageMax, RecordProof, Verified};
 pub use usage::Usage;
 pub use writer::Condition;

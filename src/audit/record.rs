@@ -44,6 +44,8 @@ pub struct Draft {
     pub queue: Duration,
     /// Time the HSM took.
     pub hsm: Duration,
+    /// Where records were lost, how many the token had seen.
+    pub lost_until: u64,
 }
 
 /// How an attempt ended.
@@ -59,6 +61,8 @@ pub enum Outcome {
     Unavailable,
     /// A connection was refused before it had an identity.
     ConnectionRefused,
+    /// No attempt: the host's administrator accepted that records are lost.
+    RecordsLost,
 }
 
 impl Draft {
@@ -79,6 +83,7 @@ impl Draft {
             reason: "",
             queue: Duration::ZERO,
             hsm: Duration::ZERO,
+            lost_until: 0,
         }
     }
 
@@ -110,6 +115,7 @@ impl Draft {
             reason: self.reason.to_owned(),
             queue_us: micros(self.queue),
             hsm_us: micros(self.hsm),
+            lost_until: self.lost_until,
         }
         .encode_to_vec()
     }
@@ -137,6 +143,7 @@ const fn outcome(outcome: Outcome) -> v1::Outcome {
         Outcome::Undecryptable => v1::Outcome::Undecryptable,
         Outcome::Unavailable => v1::Outcome::Unavailable,
         Outcome::ConnectionRefused => v1::Outcome::ConnectionRefused,
+        Outcome::RecordsLost => v1::Outcome::RecordsLost,
     }
 }
 
@@ -168,6 +175,7 @@ pub(super) mod tests {
             reason: "NOT_GRANTED",
             queue: Duration::from_micros(3),
             hsm: Duration::from_micros(5),
+            lost_until: 0,
         }
     }
 
@@ -194,6 +202,7 @@ pub(super) mod tests {
                 reason: "NOT_GRANTED".to_owned(),
                 queue_us: 3,
                 hsm_us: 5,
+                lost_until: 0,
             }
         );
     }

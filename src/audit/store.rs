@@ -4,40 +4,44 @@
 //! a row is never changed, and a commit whose outcome is unknown is told apart from one that did
 //! not happen.
 
+mod checks;
+mod copy;
 mod read;
+mod reader;
+mod tree;
 mod usage;
+mod verify;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use zeroize::Zeroizing;
 
+use checks::{configure, next_index, require_format, require_instance};
 pub(super) use read::read;
+pub use reader::{AuditReader, GrowthProof, Page, PageMax, RecordProof};
+pub use verify::{Expectations, Verified};
 
 use super::files::{self, Files};
+use super::reserve::Reserve;
+use super::tree::Tree;
 use super::usage::{Tally, UsageOnDisk};
-use super::{AuditError, Discontinuity, Unavailable};
-use crate::proto::v1;
+use super::{AuditError, Unavailable};
+use crate::clock::UnixMs;
+use crate::merkle::Head;
 use crate::types::Sha256;
 
 /// `PRAGMA application_id` of an audit log: "kekA" in ASCII.
 const APPLICATION_ID: i64 = 0x6b65_6b41;
 /// `PRAGMA user_version`: the version of the schema below.
 const FORMAT: i64 = 1;
-/// SQLite before 3.51.3 can corrupt a database when the WAL is reset (sqlite.org/wal.html,
-/// "WAL reset bug").
-const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// Bytes the WAL may reach before it is copied into the database and cut.
 const WAL_LEN_MAX: u64 = 4 * 1024 * 1024;
 /// How long a write waits for another process that holds the file, such as a backup tool.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
-/// Rows whose indexes are checked at the start.
-const LOOK_BACK_LEN: u64 = 4096;
 
 /// `meta` has one row. `probes` counts the writes that only tested whether the disk takes writes.
 const SCHEMA: &str = "
@@ -96,6 +100,7 @@ fn fill(
 ) -> rusqlite::Result<()> {
     connection.execute_batch(SCHEMA)?;
     connection.execute_batch(usage::SCHEMA)?;
+    connection.execute_batch(tree::SCHEMA)?;
     connection.execute(
         "INSERT INTO meta (id, instance_id, digest_key, probes) VALUES (1, ?1, ?2, 0)",
         (instance_id.as_bytes(), digest_key.as_slice()),
@@ -108,13 +113,18 @@ fn fill(
 
 /// The open log. One per process and state folder; the writer thread owns it.
 pub(super) struct Store {
-    // Dropped before `_lock`, see files::lock.
+    // Dropped before `lock`, see files::lock.
     connection: Connection,
     files: Files,
     path: PathBuf,
     next_index: u64,
+    tree: Tree,
     usage: Arc<UsageOnDisk>,
-    _lock: File,
+    /// The length of the WAL at which it is copied next.
+    checkpoint_due_len: u64,
+    reserve: Reserve,
+    is_on_reserve: bool,
+    lock: Arc<File>,
 }
 
 impl Store {
@@ -124,7 +134,7 @@ impl Store {
         instance_id: &Sha256,
     ) -> Result<(Self, Zeroizing<[u8; 32]>), AuditError> {
         let path = files::path_in(state_dir);
-        let lock = files::lock(&path)?;
+        let lock = Arc::new(files::lock(&path)?);
         let mut connection = Connection::open_with_flags(
             &path,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -144,14 +154,19 @@ impl Store {
         let next_index = next_index(&connection, &path)?;
         let usage = usage::catch_up(&mut connection, next_index)
             .map_err(|source| AuditError::sqlite(&path, "count the releases in it", source))?;
+        let tree = tree::catch_up(&mut connection, next_index, &path)?;
         let files = Files::opened(&path, &lock)?;
         let store = Self {
             connection,
             files,
             path,
             next_index,
+            tree,
             usage: Arc::new(UsageOnDisk::new(usage)),
-            _lock: lock,
+            checkpoint_due_len: WAL_LEN_MAX,
+            reserve: Reserve::of(state_dir),
+            is_on_reserve: false,
+            lock,
         };
         Ok((store, digest_key))
     }
@@ -161,27 +176,66 @@ impl Store {
         self.next_index
     }
 
+    /// The tree over the records on disk.
+    pub(super) fn head(&self) -> Head {
+        self.tree.head()
+    }
+
+    /// A connection of its own for reading, which waits for no writer and delays none (WAL).
+    pub(super) fn reader(&self) -> Result<AuditReader, AuditError> {
+        AuditReader::beside(&self.path, Arc::clone(&self.lock))
+    }
+
     /// What the records on disk say of the use of key pairs.
     pub(super) fn usage(&self) -> Arc<UsageOnDisk> {
         Arc::clone(&self.usage)
     }
 
     /// Writes records under the next indexes with one sync. On `Ok` all are durable, in a file that
-    /// has its name; otherwise none may be relied on. `released` is what they say of releases.
+    /// has its name; otherwise none may be relied on. All have the time `at`; `released` is what
+    /// they say of releases.
     pub(super) fn append(
         &mut self,
         records: &[Vec<u8>],
+        at: UnixMs,
         released: &Tally,
     ) -> Result<(), AuditError> {
         self.require_in_place()?;
         let first = self.next_index;
-        let committed = commit(&mut self.connection, first, records, released);
+        let mut tree = self.tree.clone();
+        let committed = commit(&mut self.connection, &mut tree, records, at, released);
         committed.map_err(|source| self.classify(source))?;
+        self.tree = tree;
         let len = u64::try_from(records.len()).unwrap_or(u64::MAX);
         self.next_index = first.saturating_add(len);
         self.usage.take_in(released);
         // Again: a file that lost its name during the sync does not count.
         self.require_in_place()
+    }
+
+    /// After a write that found no room: gives back the space put by. Returns whether a write of
+    /// refusals may be tried now.
+    pub(super) fn fall_back_on_reserve(&mut self, error: &AuditError) -> bool {
+        let is_full = matches!(
+            error,
+            AuditError::Unavailable(Unavailable::NotWritten { source, .. })
+                if source.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        );
+        if is_full && self.reserve.give_back() {
+            tracing::error!("the disk is full; refusals are recorded in the space put by for them");
+            self.is_on_reserve = true;
+        }
+        is_full && self.is_on_reserve
+    }
+
+    /// Refuses releases while the log lives on the space put by.
+    pub(super) fn require_room_for_releases(&self) -> Result<(), AuditError> {
+        match self.is_on_reserve {
+            true => Err(AuditError::Unavailable(Unavailable::OnReserve {
+                path: self.path.clone(),
+            })),
+            false => Ok(()),
+        }
     }
 
     /// Refuses when the log's paths no longer name its files.
@@ -198,16 +252,39 @@ impl Store {
             .connection
             .execute("UPDATE meta SET probes = probes + 1", ());
         written.map_err(|source| self.classify(source))?;
-        Ok(())
+        if self.is_on_reserve {
+            self.is_on_reserve = self.reserve.put_by().is_err();
+        }
+        self.require_room_for_releases()
+    }
+
+    /// Keeps a signed note over the first `size` records, durably.
+    pub(super) fn keep(&self, size: u64, note: &str) -> Result<(), AuditError> {
+        self.require_in_place()?;
+        tree::keep(&self.connection, size, note).map_err(|source| self.classify(source))
     }
 
     /// Copies the WAL into the database where it has grown long enough. SQLite's own automatic
-    /// checkpoint is off, because it hides a failed sync and tries it again later.
-    pub(super) fn checkpoint_when_due(&self) -> Result<(), AuditError> {
-        if files::wal_len(&self.path) < WAL_LEN_MAX {
+    /// checkpoint is off, because it hides a failed sync and tries it again later. Where somebody
+    /// reads, what can be copied is, and the rest when the WAL has grown as much again: readers delay
+    /// no record.
+    pub(super) fn checkpoint_when_due(&mut self) -> Result<(), AuditError> {
+        let len = files::wal_len(&self.path);
+        if len < self.checkpoint_due_len {
             return Ok(());
         }
-        self.checkpoint()
+        let copied = (|| {
+            self.connection.busy_timeout(Duration::ZERO)?;
+            let copied = checkpoint(&self.connection);
+            self.connection.busy_timeout(BUSY_TIMEOUT)?;
+            copied
+        })();
+        let is_complete = copied.map_err(|source| self.classify(source))?;
+        self.checkpoint_due_len = match is_complete {
+            true => WAL_LEN_MAX,
+            false => len.saturating_add(WAL_LEN_MAX),
+        };
+        Ok(())
     }
 
     /// Copies the WAL into the database, or leaves it to a later call while somebody reads.
@@ -241,22 +318,25 @@ impl Store {
     }
 }
 
+/// Writes records and what follows from them, in one transaction. The tree has them afterwards, also
+/// where they were not written.
 fn commit(
     connection: &mut Connection,
-    first: u64,
+    tree: &mut Tree,
     records: &[Vec<u8>],
+    at: UnixMs,
     released: &Tally,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
         let mut insert = transaction
             .prepare_cached("INSERT INTO record (record_index, bytes) VALUES (?1, ?2)")?;
-        for (index, bytes) in (first..).zip(records) {
-            insert.execute((row_id(index), bytes))?;
+        for bytes in records {
+            insert.execute((row_id(tree.size()), bytes))?;
+            tree::add(&transaction, tree, bytes, at)?;
         }
     }
-    let len = u64::try_from(records.len()).unwrap_or(u64::MAX);
-    usage::add(&transaction, released, first.saturating_add(len))?;
+    usage::add(&transaction, released, tree.size())?;
     transaction.commit()
 }
 
@@ -267,123 +347,12 @@ fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
     })
 }
 
-fn require_format(connection: &Connection, path: &Path) -> Result<(), AuditError> {
-    let library = rusqlite::version_number();
-    if library < SQLITE_VERSION_MIN {
-        return Err(AuditError::WrongFormat {
-            path: path.to_owned(),
-            what: "an SQLite library of version",
-            expected: format!("at least {SQLITE_VERSION_MIN}"),
-            found: library.to_string(),
-        });
-    }
-    require_pragma(connection, path, "application_id", &APPLICATION_ID)?;
-    require_pragma(connection, path, "user_version", &FORMAT)
-}
-
-/// Reads a setting back: SQLite ignores one it cannot honour without an error.
-fn require_pragma<T: rusqlite::types::FromSql + PartialEq + ToString>(
-    connection: &Connection,
-    path: &Path,
-    what: &'static str,
-    expected: &T,
-) -> Result<(), AuditError> {
-    let found: T = connection
-        .pragma_query_value(None, what, |row| row.get(0))
-        .map_err(|source| AuditError::sqlite(path, "read it as an audit log", source))?;
-    if found == *expected {
-        return Ok(());
-    }
-    Err(AuditError::WrongFormat {
-        path: path.to_owned(),
-        what,
-        expected: expected.to_string(),
-        found: found.to_string(),
-    })
-}
-
-fn require_instance(
-    connection: &Connection,
-    path: &Path,
-    expected: &Sha256,
-) -> Result<Zeroizing<[u8; 32]>, AuditError> {
-    let (found, key) = connection
-        .query_row("SELECT instance_id, digest_key FROM meta", (), |row| {
-            let found: [u8; 32] = row.get(0)?;
-            Ok((Sha256::from(found), Zeroizing::new(row.get(1)?)))
-        })
-        .map_err(|source| AuditError::sqlite(path, "read which instance it belongs to", source))?;
-    if found == *expected {
-        return Ok(key);
-    }
-    Err(AuditError::WrongInstance {
-        path: path.to_owned(),
-        expected: *expected,
-        found,
-    })
-}
-
-fn configure(connection: &Connection, path: &Path) -> Result<(), AuditError> {
-    let configured = (|| {
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        // A close after a failed sync must not sync again.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        connection.pragma_update(None, "trusted_schema", false)?;
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        // In WAL mode NORMAL would not sync at commit.
-        connection.pragma_update(None, "synchronous", "FULL")
-    })();
-    configured.map_err(|source| AuditError::sqlite(path, "set it up", source))?;
-    require_pragma(connection, path, "journal_mode", &"wal".to_owned())?;
-    require_pragma(connection, path, "synchronous", &2_i64)
-}
-
-/// The index after the newest record, once the newest rows are seen to follow one another and the
-/// newest record to agree with its row. A full check is the auditor's, not the start's.
-fn next_index(connection: &Connection, path: &Path) -> Result<u64, AuditError> {
-    let sqlite = |source| AuditError::sqlite(path, "read its newest records", source);
-    let newest: Option<i64> = connection
-        .query_row("SELECT max(record_index) FROM record", (), |row| row.get(0))
-        .map_err(sqlite)?;
-    let Some(newest) = newest.and_then(|index| u64::try_from(index).ok()) else {
-        return Ok(0);
-    };
-    let looked_at = newest.saturating_add(1).min(LOOK_BACK_LEN);
-    let oldest = newest.saturating_add(1).saturating_sub(looked_at);
-    let present: i64 = connection
-        .query_row(
-            "SELECT count(*) FROM record WHERE record_index >= ?1",
-            [row_id(oldest)],
-            |row| row.get(0),
-        )
-        .map_err(sqlite)?;
-    let present = u64::try_from(present).unwrap_or(0);
-    let refused = |found| AuditError::NotContiguous {
-        path: path.to_owned(),
-        newest,
-        found,
-    };
-    if present != looked_at {
-        return Err(refused(Discontinuity::RowsMissing { looked_at, present }));
-    }
-    let bytes: Vec<u8> = connection
-        .query_row(
-            "SELECT bytes FROM record WHERE record_index = ?1",
-            [row_id(newest)],
-            |row| row.get(0),
-        )
-        .map_err(sqlite)?;
-    let says = v1::Record::decode(bytes.as_slice())
-        .ok()
-        .map(|record| record.index);
-    if says != Some(newest) {
-        return Err(refused(Discontinuity::RecordSays(says)));
-    }
-    Ok(newest.saturating_add(1))
-}
-
 /// An index as SQLite keeps it. 2^63 records take longer than the hardware lasts.
 fn row_id(index: u64) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
+}
+
+/// A number as it was before [`row_id`].
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }

@@ -14,6 +14,7 @@ use super::store::Store;
 use super::usage::Tally;
 use super::{AuditError, Draft, Outcome};
 use crate::clock::Clock;
+use crate::merkle::Head;
 
 /// How often an idle writer looks whether its files are in place and, after a refusal, whether the
 /// disk takes writes again.
@@ -23,8 +24,28 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) enum Request {
     /// Write a record; tell the caller its index, where one waits.
     Record(Box<Draft>, Option<Reply>),
+    /// Keep a signed checkpoint.
+    Keep(Note, oneshot::Sender<Result<(), AuditError>>),
     /// Write what came before, then end.
     Close,
+}
+
+/// A signed note, and the head it states.
+#[derive(Debug, Clone)]
+pub(super) struct Note {
+    pub(super) head: Head,
+    pub(super) text: String,
+}
+
+/// A record to be written, and the way back to who waits for it.
+type Waiting = (Box<Draft>, Option<Reply>);
+
+/// What is taken from the queue at once.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Waiting>,
+    notes: Vec<(Note, oneshot::Sender<Result<(), AuditError>>)>,
+    is_last: bool,
 }
 
 /// The way back to a caller.
@@ -44,8 +65,10 @@ pub enum Condition {
 /// What others may see of the writer without waiting for it.
 pub(super) struct Progress {
     pub(super) condition: watch::Sender<Condition>,
-    /// Records on disk.
-    pub(super) size: AtomicU64,
+    /// The tree over the records on disk.
+    pub(super) head: watch::Sender<Head>,
+    /// The head of the newest checkpoint on disk.
+    pub(super) signed: watch::Sender<Option<Head>>,
     /// Rounds of the writer's loop: rises at least once a second while it lives.
     pub(super) beats: AtomicU64,
     /// Records of refused connections that found no place in the queue.
@@ -53,10 +76,11 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(size: u64) -> Self {
+    pub(super) fn new(head: Head) -> Self {
         Self {
             condition: watch::Sender::new(Condition::Writable),
-            size: AtomicU64::new(size),
+            head: watch::Sender::new(head),
+            signed: watch::Sender::new(None),
             beats: AtomicU64::new(0),
             unrecorded: AtomicU64::new(0),
         }
@@ -118,60 +142,82 @@ impl Writer {
     }
 
     fn write_until_closed(&mut self) -> Result<(), AuditError> {
-        let mut batch = Vec::with_capacity(self.batch_len_max);
-        let mut is_closing = false;
-        while !is_closing {
+        let mut batch = Batch::default();
+        while !batch.is_last {
             self.progress.beats.fetch_add(1, Ordering::Relaxed);
             match self.requests.recv_timeout(LOOK_INTERVAL) {
                 Ok(first) => {
-                    is_closing = self.collect(first, &mut batch);
-                    self.write(&mut batch)?;
-                    self.tidy(self.store.checkpoint_when_due())?;
+                    self.collect(first, &mut batch);
+                    self.write(&mut batch.records)?;
+                    self.keep(&mut batch.notes)?;
+                    let copied = self.store.checkpoint_when_due();
+                    self.tidy(copied)?;
                 }
                 Err(RecvTimeoutError::Timeout) => self.look()?,
-                Err(RecvTimeoutError::Disconnected) => is_closing = true,
+                Err(RecvTimeoutError::Disconnected) => batch.is_last = true,
             }
         }
         Ok(())
     }
 
-    /// Takes what waits, up to the limit. Returns whether the request to close was among it.
-    fn collect(&self, first: Request, batch: &mut Vec<(Box<Draft>, Option<Reply>)>) -> bool {
+    /// Takes what waits, up to the limit.
+    fn collect(&self, first: Request, batch: &mut Batch) {
         let more = self.requests.try_iter();
         for request in std::iter::once(first).chain(more) {
             match request {
-                Request::Record(draft, reply) => batch.push((draft, reply)),
-                Request::Close => return true,
+                Request::Record(draft, reply) => batch.records.push((draft, reply)),
+                Request::Keep(note, reply) => batch.notes.push((note, reply)),
+                Request::Close => batch.is_last = true,
             }
-            if batch.len() >= self.batch_len_max {
+            if batch.is_last || batch.records.len() >= self.batch_len_max {
                 break;
             }
         }
-        false
     }
 
-    /// Writes the batch with one sync, then answers all who wait. Leaves the batch empty.
-    fn write(&mut self, batch: &mut Vec<(Box<Draft>, Option<Reply>)>) -> Result<(), AuditError> {
+    /// Keeps signed notes, of which one comes a minute.
+    fn keep(
+        &self,
+        notes: &mut Vec<(Note, oneshot::Sender<Result<(), AuditError>>)>,
+    ) -> Result<(), AuditError> {
+        for (note, reply) in notes.drain(..) {
+            let kept = self.store.keep(note.head.size, &note.text);
+            if kept.is_ok() {
+                self.progress.signed.send_replace(Some(note.head));
+            }
+            let settled = self.settle(kept.clone());
+            drop(reply.send(kept));
+            settled?;
+        }
+        Ok(())
+    }
+
+    /// Writes the batch with one sync, then answers all who wait. Leaves the batch empty. On a full
+    /// disk the refusals in it are written in the space put by.
+    fn write(&mut self, batch: &mut Vec<Waiting>) -> Result<(), AuditError> {
+        if let Err(on_reserve) = self.store.require_room_for_releases() {
+            turn_away_releases(batch, &on_reserve);
+        }
         if batch.is_empty() {
             return Ok(());
         }
-        let first = self.store.next_index();
-        let time = self.clock.now();
-        let records: Vec<_> = (first..)
-            .zip(batch.iter())
-            .map(|(index, (draft, _))| draft.encode(index, time, &self.node))
-            .collect();
-        let mut released = Tally::default();
-        for (draft, _) in batch.iter() {
-            if draft.outcome == Outcome::Released {
-                released.count(&draft.keypair_id, time);
-            }
+        let (mut first, mut appended) = self.append(batch);
+        if let Err(full) = &appended
+            && self.store.fall_back_on_reserve(full)
+        {
+            turn_away_releases(batch, full);
+            (first, appended) = match batch.is_empty() {
+                true => (first, appended),
+                false => self.append(batch),
+            };
         }
-        let appended = self.store.append(&records, &released);
-        let size = self.store.next_index();
-        self.progress.size.store(size, Ordering::Relaxed);
+        self.progress.head.send_replace(self.store.head());
+        // A refusal that was written says nothing of releases.
+        let shown = appended
+            .clone()
+            .and_then(|()| self.store.require_room_for_releases());
         // Before anyone is answered, so that a caller who is refused can see why.
-        let settled = self.settle(appended.clone());
+        let settled = self.settle(shown);
         for (index, (_, reply)) in (first..).zip(batch.drain(..)) {
             if let Some(reply) = reply {
                 // A caller that gave up is no concern of the log.
@@ -179,6 +225,23 @@ impl Writer {
             }
         }
         settled
+    }
+
+    /// Writes the batch under the next indexes; the first of them, and how it went.
+    fn append(&mut self, batch: &[Waiting]) -> (u64, Result<(), AuditError>) {
+        let first = self.store.next_index();
+        let time = self.clock.now();
+        let records: Vec<_> = (first..)
+            .zip(batch)
+            .map(|(index, (draft, _))| draft.encode(index, time, &self.node))
+            .collect();
+        let mut released = Tally::default();
+        for (draft, _) in batch {
+            if draft.outcome == Outcome::Released {
+                released.count(&draft.keypair_id, time);
+            }
+        }
+        (first, self.store.append(&records, time, &released))
     }
 
     /// What an idle writer does: an unlinked file is noticed before the next call, and a disk that
@@ -217,6 +280,15 @@ impl Writer {
     }
 }
 
+/// Answers those who wait for a release, and takes them out of the batch.
+fn turn_away_releases(batch: &mut Vec<Waiting>, why: &AuditError) {
+    for (_, reply) in batch.extract_if(.., |(draft, _)| draft.outcome == Outcome::Released) {
+        if let Some(reply) = reply {
+            drop(reply.send(Err(why.clone())));
+        }
+    }
+}
+
 /// Ends the log when the writer panics: what the panic interrupted has an unknown outcome.
 struct PanicGuard(Arc<Progress>);
 
@@ -232,10 +304,11 @@ impl Drop for PanicGuard {
 #[expect(clippy::panic, reason = "a test here is about a panic")]
 mod tests {
     use super::*;
+    use crate::merkle::Frontier;
 
     #[test]
     fn a_panic_of_the_writer_ends_the_log() {
-        let progress = Arc::new(Progress::new(0));
+        let progress = Arc::new(Progress::new(Frontier::default().head()));
         let guard = PanicGuard(Arc::clone(&progress));
         let panicked = thread::spawn(move || {
             let _guard = guard;
@@ -250,7 +323,7 @@ mod tests {
 
     #[test]
     fn what_has_ended_does_not_come_back() {
-        let progress = Progress::new(0);
+        let progress = Progress::new(Frontier::default().head());
         progress.end(AuditError::WriterPanicked);
         progress.accept();
         progress.refuse(AuditError::Busy { queue_len_max: 1 });

@@ -3,6 +3,7 @@
 //! credentials, no retries, no printing. A DEK is in memory that wipes itself from the moment it is
 //! taken out of its message.
 
+mod audit;
 mod convert;
 mod endpoint;
 mod error;
@@ -24,6 +25,7 @@ use crate::proto::v1::unwrap_service_client::UnwrapServiceClient;
 use crate::proto::v1::{self, PublicKeyFormat};
 use crate::types::{KekName, KeypairId};
 
+pub use audit::LiveRecords;
 pub use convert::{key_origin_name, padding_name, release_form_name, version_state_name};
 pub use endpoint::{Endpoint, EndpointError, TlsFiles};
 pub use error::{ClientError, ConnectError, Refusal, code_name};

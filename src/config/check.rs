@@ -142,6 +142,12 @@ pub(super) fn numbers(config: &Config) -> Vec<Number> {
         count("audit.queue_len_max", 65_536, audit.queue_len_max),
         count("audit.batch_len_max", 65_536, audit.batch_len_max),
         number("audit.sync_timeout_ms", 100, 60_000, audit.sync_timeout_ms),
+        number(
+            "audit.checkpoint_interval_ms",
+            100,
+            3_600_000,
+            audit.checkpoint_interval_ms,
+        ),
     ]
 }
 

@@ -156,6 +156,9 @@ pub struct AuditConfig {
     pub batch_len_max: usize,
     /// Milliseconds a record may take to become durable before its call is refused. 100 to 60000.
     pub sync_timeout_ms: u64,
+    /// Milliseconds between two signed checkpoints of the log; none is made where there is no new
+    /// record. 100 to 3600000.
+    pub checkpoint_interval_ms: u64,
 }
 
 /// Logging: `[log]`.
@@ -202,6 +205,7 @@ impl Default for AuditConfig {
             queue_len_max: 4096,
             batch_len_max: 256,
             sync_timeout_ms: 5_000,
+            checkpoint_interval_ms: 60_000,
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) const KEKD: Schema<Config> = Schema {
 };
 
 /// Every key there is. A test holds this list against the types.
-pub(super) const KEYS: [&str; 34] = [
+pub(super) const KEYS: [&str; 35] = [
     "state_dir",
     "node",
     "hsm.module",
@@ -76,6 +76,7 @@ pub(super) const KEYS: [&str; 34] = [
     "audit.queue_len_max",
     "audit.batch_len_max",
     "audit.sync_timeout_ms",
+    "audit.checkpoint_interval_ms",
     "log.format",
     "log.filter",
 ];

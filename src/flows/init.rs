@@ -12,13 +12,14 @@ use tracing::info;
 pub use super::make::MakeError;
 use super::make::{Forge, InstanceKey, Issuing, Plan, random_id};
 use super::profiles::profile;
-use super::{holdings, label};
+use super::{holdings, label, notary};
 use crate::audit::{AuditError, Journal};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hsm::profile::Profile;
 use crate::hsm::{DataKind, Hsm, HsmError, Token};
 use crate::ledger::{ANCHOR_LABEL, Draft, Event, LedgerError, PIN_LABEL, Staged, Vacancy};
+use crate::merkle::Frontier;
 use crate::proto::v1;
 use crate::quorum::{Authorized, Genesis, GenesisError, GenesisKek, Initialise};
 use crate::stops::{Stops, StopsError};
@@ -189,7 +190,7 @@ pub async fn init(
     })
 }
 
-/// Ties the token to the ledger and makes the ledger real: pin and anchor first, then the audit log,
+/// Ties the token to the ledger and makes the ledger real: pin and anchors first, then the audit log,
 /// then the one rename that is the commit point.
 async fn commit(config: &Config, hsm: &Hsm, staged: Staged) -> Result<(), InitError> {
     let (pin, anchor) = (staged.pin(), staged.anchor());
@@ -197,6 +198,8 @@ async fn commit(config: &Config, hsm: &Hsm, staged: Staged) -> Result<(), InitEr
         .await?;
     hsm.write_data(ANCHOR_LABEL, &anchor.to_bytes(), DataKind::Replace)
         .await?;
+    let empty = Frontier::default().head();
+    notary::anchor(hsm, pin.instance_id, empty).await?;
     Journal::create(&config.state_dir, &pin.instance_id)?;
     Stops::create(&config.state_dir)?;
     staged.commit()?;

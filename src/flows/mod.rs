@@ -3,6 +3,7 @@
 //! read.
 //! Nothing here knows of gRPC, TLS or PKCS#11 return codes.
 
+pub mod audit;
 pub mod clerk;
 mod desk;
 pub mod govern;
@@ -15,6 +16,7 @@ mod label;
 pub mod ledger;
 mod make;
 mod noted;
+pub mod notary;
 pub mod open;
 mod pen;
 pub mod profiles;
@@ -34,7 +36,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 use tracing::error;
 
 use crate::access::{AccessError, Caller, Identity};
@@ -43,10 +45,12 @@ use crate::clock::{Clock, UnixMs};
 use crate::config::Config;
 use crate::hsm::{Capabilities, Hsm, HsmState};
 use crate::ledger::{Ledger, LedgerReader, State};
+use crate::merkle::Head;
 use crate::types::{KeypairId, RequestId};
 
 use import::Certified;
 use noted::Noted;
+use notary::Notary;
 use pen::Pen;
 use shares::Shares;
 use status::Counters;
@@ -79,6 +83,10 @@ pub struct Node {
     pen: Pen,
     /// Number of entries of the newest head that the token is known to be tied to, by one anchor.
     anchored: Mutex<Option<u64>>,
+    /// Signs the head of the audit log.
+    notary: Notary,
+    /// Places for those who follow the audit log.
+    followers: Arc<Semaphore>,
     /// Held while something is made or destroyed in the HSM.
     saga: AsyncMutex<()>,
     time: Timekeeper,
@@ -106,6 +114,7 @@ impl Node {
     )]
     fn new(
         config: &Config,
+        audit_anchored: Option<Head>,
         ledger: Arc<Mutex<Ledger>>,
         ledger_reader: LedgerReader,
         capabilities: Capabilities,
@@ -129,6 +138,8 @@ impl Node {
             vigil: Vigil::begin(hsm.clone(), Arc::clone(&ledger), found),
             pen: Pen::new(ledger),
             anchored: Mutex::new(anchored),
+            notary: Notary::new(config.audit.checkpoint_interval_ms, audit_anchored),
+            followers: Arc::new(Semaphore::new(audit::FOLLOWERS_MAX)),
             saga: AsyncMutex::new(()),
             time: Timekeeper::new(clock, noted.at()),
             noted: Mutex::new(noted),
@@ -230,9 +241,10 @@ impl Node {
         }
     }
 
-    /// Ends the worker process, and then the audit log with all that waits for its place in it.
+    /// Signs the head of the audit log, ends the worker process, and then the audit log with all that waits for its place in it.
     /// Calls that still come are refused.
     pub async fn close(&self) {
+        self.notarise_the_end().await;
         self.hsm.shutdown().await;
         if let Err(error) = self.journal.clone().close().await {
             error!(%error, "the audit log did not end in order");

@@ -4,14 +4,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::holdings::{check_key, check_ties, in_token, orphans, remains, strangers};
 use super::inspect::{InspectError, inspect, self_test};
 use super::stop::Switch;
 use super::vigil::Findings;
 use super::{Node, label};
-use crate::audit::{AuditError, Journal};
+use crate::audit::{self, AuditError, Journal};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hsm::profile::{Profile, ProfileError};
@@ -19,7 +19,7 @@ use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef, Object, Token};
 use crate::keyring::Version;
 use crate::ledger::{Ledger, LedgerError, TokenIdentity};
 use crate::stops::{Stops, StopsError};
-use crate::types::{Padding, Sha256};
+use crate::types::{Padding, RequestId, Sha256};
 
 /// Why a node does not open.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +118,9 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
     let ledger_reader = ledger.reader()?;
     let ledger = Arc::new(Mutex::new(ledger));
     let anchored = check_ties(&hsm, &ledger).await?;
+    let audit_anchors = hsm.read_data(audit::ANCHOR_LABEL).await?;
+    let judged = journal.judge(state.log_key(), &audit_anchors)?;
+    record_loss(&journal, &judged).await?;
 
     let objects = hsm.inventory().await?;
     for (key, label) in state.instance_keys().into_iter().zip(label::OF_INSTANCE) {
@@ -145,6 +148,7 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
     let switch = Switch::begin(stops)?;
     Ok(Node::new(
         config,
+        judged.anchored,
         ledger,
         ledger_reader,
         capabilities,
@@ -155,6 +159,29 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
         found,
         anchored.map(|head| head.size),
     ))
+}
+
+/// A loss that the host's administrator accepted is the first thing the log says after it.
+async fn record_loss(journal: &Journal, judged: &audit::Judged) -> Result<(), AuditError> {
+    let Some(lost) = judged.lost else {
+        return Ok(());
+    };
+    let from = journal.head().size;
+    error!(
+        from,
+        until = lost.size,
+        "audit records are lost; the host accepted it"
+    );
+    let Ok(request_id) = RequestId::random() else {
+        return Err(AuditError::Closed);
+    };
+    let draft = audit::Draft {
+        outcome: audit::Outcome::RecordsLost,
+        reason: "RECORDS_LOST",
+        lost_until: lost.size,
+        ..audit::Draft::new("host".to_owned(), request_id)
+    };
+    journal.record(draft).await.map(drop)
 }
 
 fn identity_of(token: Token) -> TokenIdentity {

@@ -126,6 +126,7 @@ impl Node {
         timing: Timing,
     ) -> Result<Arc<State>, PenError> {
         let _held = self.pen.held.lock().await;
+        let is_rotation = matches!(event, Event::KekVersionActivated(_));
         let at = self.entry_time(timing)?;
         self.token_is_tied().await?;
         let prepared = self
@@ -141,6 +142,9 @@ impl Node {
         self.snapshot.store(Arc::clone(&state));
         self.pen.published.send_replace(());
         self.anchor(&state).await;
+        if is_rotation {
+            self.notary.hurry();
+        }
         Ok(state)
     }
 

@@ -2,6 +2,7 @@
 //! who may call (`rights`, `gate`), how long a call may take (`deadline`), what a refusal looks like
 //! (`status`) and what the network side knows of itself (`network`). No rule about keys lives here.
 
+mod audit;
 mod convert;
 pub mod deadline;
 mod escort;
@@ -64,6 +65,13 @@ pub fn routes(
         .add_service(
             v1::ledger_service_server::LedgerServiceServer::new(ledger::LedgerReads::new(
                 Arc::clone(node),
+            ))
+            .max_decoding_message_size(message_max),
+        )
+        .add_service(
+            v1::audit_service_server::AuditServiceServer::new(audit::AuditReads::new(
+                Arc::clone(node),
+                Arc::clone(network),
             ))
             .max_decoding_message_size(message_max),
         )

@@ -71,8 +71,8 @@ impl NodeService for NodeState {
                 writable: true,
             }),
             audit: Some(v1::LogStatus {
-                size: status.audit.size,
-                root: Vec::new(),
+                size: status.audit.head.size,
+                root: status.audit.head.root.as_bytes().to_vec(),
                 writable: status.audit.writable,
             }),
             counters: Some(v1::Counters {

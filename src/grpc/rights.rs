@@ -3,7 +3,7 @@
 
 use crate::access::Action;
 
-const RIGHTS: [(&str, Action); 26] = [
+const RIGHTS: [(&str, Action); 30] = [
     ("/kekd.v1.UnwrapService/Unwrap", Action::Unwrap),
     ("/kekd.v1.UnwrapService/UnwrapStream", Action::Unwrap),
     ("/kekd.v1.KeysService/ListKeks", Action::ReadKeys),
@@ -17,6 +17,10 @@ const RIGHTS: [(&str, Action); 26] = [
     ("/kekd.v1.LedgerService/ReadEntries", Action::ReadLedger),
     ("/kekd.v1.LedgerService/GetCheckpoint", Action::ReadLedger),
     ("/kekd.v1.LedgerService/GetProof", Action::ReadLedger),
+    ("/kekd.v1.AuditService/ReadRecords", Action::ReadAudit),
+    ("/kekd.v1.AuditService/Follow", Action::ReadAudit),
+    ("/kekd.v1.AuditService/GetCheckpoint", Action::ReadAudit),
+    ("/kekd.v1.AuditService/GetProof", Action::ReadAudit),
     ("/kekd.v1.QuorumService/Propose", Action::Govern),
     ("/kekd.v1.QuorumService/Approve", Action::Govern),
     ("/kekd.v1.QuorumService/ProvePossession", Action::Govern),

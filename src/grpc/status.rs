@@ -14,6 +14,7 @@ use tonic_types::{ErrorDetail, ErrorInfo, RetryInfo, StatusExt as _};
 
 use super::peer::StandingError;
 use crate::access::AccessError;
+use crate::flows::audit::ReadAuditError;
 use crate::flows::govern::GovernError;
 use crate::flows::keys::KeysError;
 use crate::flows::ledger::ReadLedgerError;
@@ -64,6 +65,15 @@ impl Refused {
             Code::Internal,
             "INTERNAL",
             "kekd could not serve this call; its operator's log says why",
+        )
+    }
+
+    /// A follower of the audit log takes nothing.
+    pub const fn too_slow() -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            "TOO_SLOW",
+            "records waited for 30 seconds to be taken; begin again after the last one you have",
         )
     }
 
@@ -237,6 +247,21 @@ impl From<&ReadLedgerError> for Refused {
                 ..Self::new(Code::NotFound, "ENTRY_UNKNOWN", "")
             },
             ReadLedgerError::Internal => Self::internal(),
+        }
+    }
+}
+
+impl From<&ReadAuditError> for Refused {
+    fn from(error: &ReadAuditError) -> Self {
+        let said = |code, reason| Self {
+            text: Cow::Owned(error.to_string()),
+            ..Self::new(code, reason, "")
+        };
+        match error {
+            ReadAuditError::RecordUnknown { .. } => said(Code::NotFound, "RECORD_UNKNOWN"),
+            ReadAuditError::NotSigned => said(Code::FailedPrecondition, "NOT_SIGNED"),
+            ReadAuditError::TooManyFollowers => said(Code::ResourceExhausted, "TOO_MANY_FOLLOWERS"),
+            ReadAuditError::Internal => Self::internal(),
         }
     }
 }

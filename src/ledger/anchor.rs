@@ -4,7 +4,7 @@
 
 use super::Ledger;
 use super::error::LedgerError;
-use crate::merkle::Head;
+use crate::merkle::{self, Head};
 use crate::types::Sha256;
 
 /// `CKA_LABEL` of the data object that holds the pin.
@@ -61,25 +61,17 @@ pub struct Anchor {
 impl Anchor {
     /// The bytes of the object: four lines.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Head { size, root } = self.head;
-        let instance = self.instance_id;
-        format!("{ANCHOR_FORMAT}\ninstance {instance}\nsize {size}\nroot {root}\n").into_bytes()
+        let Self { instance_id, head } = *self;
+        merkle::Anchor { instance_id, head }
+            .to_text(ANCHOR_FORMAT)
+            .into_bytes()
     }
 
     /// Reads the bytes of the object. Strict: one form only.
     pub fn parse(bytes: &[u8]) -> Result<Self, LedgerError> {
-        lines(bytes)
-            .filter(|lines| lines.first() == Some(&ANCHOR_FORMAT))
-            .and_then(|lines| {
-                Some(Self {
-                    instance_id: value(&lines, 1, "instance ")?.parse().ok()?,
-                    head: Head {
-                        size: value(&lines, 2, "size ")?.parse().ok()?,
-                        root: value(&lines, 3, "root ")?.parse().ok()?,
-                    },
-                })
-            })
-            .filter(|anchor| anchor.head.size > 0 && anchor.to_bytes() == bytes)
+        merkle::Anchor::parse(bytes, ANCHOR_FORMAT)
+            .filter(|anchor| anchor.head.size > 0)
+            .map(|merkle::Anchor { instance_id, head }| Self { instance_id, head })
             .ok_or(LedgerError::ObjectMalformed {
                 label: ANCHOR_LABEL,
                 rule: "an anchor of format version 1",

@@ -2,18 +2,15 @@
 //! key: C2SP tlog-proof, with the entry itself as its extra data. Only reading and writing of texts,
 //! and the arithmetic of `merkle`.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-
 use super::copy::CopyError;
 use super::entry::{ENTRY_LEN_MAX, StoredEntry};
 use super::error::{EntryError, LedgerError};
-use crate::merkle::{Checkpoint, Head, LogKey, NOTE_LEN_MAX, leaf_hash, verify_inclusion};
+use crate::merkle::{
+    Checkpoint, Head, LogKey, NOTE_LEN_MAX, TlogProof, leaf_hash, verify_inclusion,
+};
 use crate::proto::v1;
 use crate::types::Sha256;
 
-/// The first line of the file.
-const FORMAT: &str = "c2sp.org/tlog-proof@v1";
 /// Longest proof file, in bytes: an entry in base64, 64 hashes, a note.
 const PROOF_LEN_MAX: usize = ENTRY_LEN_MAX / 3 * 4 + 4096 + NOTE_LEN_MAX;
 
@@ -49,47 +46,26 @@ impl InclusionProof {
 
     /// The file: C2SP tlog-proof, `extra` holding the entry's bytes.
     pub fn to_text(&self) -> String {
-        let mut text = format!(
-            "{FORMAT}\nextra {}\nindex {}\n",
-            BASE64.encode(&self.entry),
-            self.index
-        );
-        for hash in &self.hashes {
-            text.push_str(&BASE64.encode(hash.as_bytes()));
-            text.push('\n');
-        }
-        text.push('\n');
-        text.push_str(&self.note);
-        text
+        let proof = TlogProof {
+            extra: self.entry.clone(),
+            index: self.index,
+            hashes: self.hashes.clone(),
+            note: self.note.clone(),
+        };
+        proof.to_text()
     }
 
     /// Reads the file. Strict: what it reads is what it would write.
     pub fn parse(text: &str) -> Result<Self, CopyError> {
-        let malformed = CopyError::ProofMalformed {
-            found_len: text.len(),
-        };
-        if text.len() > PROOF_LEN_MAX {
-            return Err(malformed);
-        }
-        Self::read(text)
-            .filter(|proof| proof.to_text() == text)
-            .ok_or(malformed)
-    }
-
-    fn read(text: &str) -> Option<Self> {
-        let (head, note) = text.split_once("\n\n")?;
-        let mut lines = head.lines();
-        if lines.next()? != FORMAT {
-            return None;
-        }
-        let entry = BASE64.decode(lines.next()?.strip_prefix("extra ")?).ok()?;
-        let index = lines.next()?.strip_prefix("index ")?.parse().ok()?;
-        let hash = |line| Sha256::try_from(BASE64.decode(line).ok()?.as_slice()).ok();
-        Some(Self {
-            index,
-            entry,
-            hashes: lines.map(hash).collect::<Option<_>>()?,
-            note: note.to_owned(),
+        let found_len = text.len();
+        let proof = Some(text).filter(|_| found_len <= PROOF_LEN_MAX);
+        let proof = proof.and_then(TlogProof::parse);
+        let proof = proof.ok_or(CopyError::ProofMalformed { found_len })?;
+        Ok(Self {
+            index: proof.index,
+            entry: proof.extra,
+            hashes: proof.hashes,
+            note: proof.note,
         })
     }
 }

@@ -219,7 +219,7 @@ impl State {
     }
 
     /// The key that signs checkpoints, ready to verify.
-    pub(super) const fn log_key(&self) -> &LogKey {
+    pub const fn log_key(&self) -> &LogKey {
         &self.log_key
     }
 

@@ -100,19 +100,7 @@ impl Checkpoint {
     /// lines, signed by `key`. Signatures by other keys are passed over, as the format asks.
     pub fn open(note: &str, origin: &str, key: &LogKey) -> Result<Self, MerkleError> {
         let malformed = |rule| Err(MerkleError::NoteMalformed { rule });
-        if note.len() > NOTE_LEN_MAX {
-            return malformed("a signed note may have at most 16384 bytes");
-        }
-        let Some((text, signatures)) = note.rsplit_once("\n\n") else {
-            return malformed("text and signatures must be separated by an empty line");
-        };
-        let checkpoint = Self::from_text(text)?;
-        if checkpoint.origin != origin {
-            return Err(MerkleError::OriginWrong {
-                expected: origin.to_owned(),
-                found: checkpoint.origin,
-            });
-        }
+        let (checkpoint, signatures) = Self::split(note, origin)?;
         let Some(lines) = signatures.strip_suffix('\n') else {
             return malformed("the last line must end with a line feed");
         };
@@ -137,6 +125,29 @@ impl Checkpoint {
             });
         }
         Ok(checkpoint)
+    }
+
+    /// What a note of `origin` claims, its signatures not looked at: nothing is proved by it.
+    pub fn claimed(note: &str, origin: &str) -> Result<Self, MerkleError> {
+        Ok(Self::split(note, origin)?.0)
+    }
+
+    fn split<'a>(note: &'a str, origin: &str) -> Result<(Self, &'a str), MerkleError> {
+        let malformed = |rule| Err(MerkleError::NoteMalformed { rule });
+        if note.len() > NOTE_LEN_MAX {
+            return malformed("a signed note may have at most 16384 bytes");
+        }
+        let Some((text, signatures)) = note.rsplit_once("\n\n") else {
+            return malformed("text and signatures must be separated by an empty line");
+        };
+        let checkpoint = Self::from_text(text)?;
+        if checkpoint.origin != origin {
+            return Err(MerkleError::OriginWrong {
+                expected: origin.to_owned(),
+                found: checkpoint.origin,
+            });
+        }
+        Ok((checkpoint, signatures))
     }
 
     /// Reads the text without its last line feed. Strict: what it reads is what it would write.

@@ -3,17 +3,25 @@
 //! who must agree. Leaves and nodes are hashed in separate domains, so that no node can pass for a
 //! leaf.
 
+mod anchor;
 mod checkpoint;
+mod cosignature;
 mod frontier;
 mod proof;
+mod ranges;
+mod tlog_proof;
 
 use aws_lc_rs::digest;
 
+pub use anchor::Anchor;
 pub use checkpoint::{Checkpoint, LogKey, NOTE_LEN_MAX};
+pub use cosignature::WitnessKey;
 pub use frontier::Frontier;
 pub use proof::{
     consistency_proof, inclusion_proof, root_of, verify_consistency, verify_inclusion,
 };
+pub use ranges::{consistency_ranges, inclusion_ranges};
+pub use tlog_proof::TlogProof;
 
 use crate::public_key::PublicKeyError;
 use crate::types::Sha256;

@@ -27,7 +27,7 @@ pub use tls::TlsError;
 use crate::access::Identity;
 use crate::clock::Clock;
 use crate::config::{Config, TcpConfig};
-use crate::flows::{Node, NodeFailure, clerk};
+use crate::flows::{Node, NodeFailure, clerk, notary};
 use crate::grpc::gate::{Authorise, GateLayer};
 use crate::grpc::health::health;
 use crate::grpc::network::Network;
@@ -90,6 +90,7 @@ pub async fn run(
     ));
     tasks.spawn(keep_watchdog(Arc::clone(node)));
     tasks.spawn(clerk::keep(Arc::clone(node)));
+    tasks.spawn(notary::keep(Arc::clone(node)));
     let connections = open(config, &network, listeners, &mut tasks)?;
 
     let mut failure = None;

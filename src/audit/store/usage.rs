@@ -5,7 +5,7 @@
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
-use super::row_id;
+use super::{row_id, unsigned};
 use crate::audit::usage::{Tally, Usage};
 use crate::clock::UnixMs;
 use crate::proto::v1;
@@ -143,9 +143,4 @@ fn all(connection: &Connection) -> rusqlite::Result<Tally> {
         all.add(id, usage);
     }
     Ok(all)
-}
-
-/// A number as it was before [`row_id`].
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
 }

@@ -118,6 +118,8 @@ pub enum Command {
     Recording(crate::recording::Recording),
     Ledger(crate::ledger::Ledger),
     Lkm(crate::lkm::Lkm),
+    Audit(crate::audit::Audit),
+    Witness(crate::witness::Witness),
     Status(crate::status::Status),
     Propose(crate::propose::Propose),
     Proposals(crate::proposals::Proposals),

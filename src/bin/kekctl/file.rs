@@ -31,6 +31,15 @@ pub fn read(path: &Path, len_max: u64) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The text of a small file.
+pub fn text(path: &Path, len_max: u64) -> anyhow::Result<String> {
+    let bytes = read(path, len_max)?;
+    String::from_utf8(bytes).map_err(|_| {
+        let text = format!("{} is not text", path.display());
+        Failure::new(Exit::Malformed, "NOT_TEXT", text).into()
+    })
+}
+
 fn missing(path: &Path, error: &io::Error) -> Failure {
     let text = format!("{} cannot be read: {error}", path.display());
     Failure::new(Exit::NoInput, "INPUT_MISSING", text)

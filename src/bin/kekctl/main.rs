@@ -3,6 +3,7 @@
 //! status. Nothing here decides anything about keys: kekd does.
 
 mod approve;
+mod audit;
 mod cli;
 mod completions;
 mod connection;
@@ -14,6 +15,7 @@ mod import;
 mod kek;
 mod ledger;
 mod lkm;
+mod log_key;
 mod officer;
 mod officers;
 mod output;
@@ -28,6 +30,7 @@ mod status;
 mod suspend;
 mod unwrap;
 mod veto;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -72,6 +75,8 @@ fn run(cli: Cli, explicit: Explicit) -> anyhow::Result<Exit> {
             Command::Status(command) => command.run(&kekd, format).await,
             Command::Ledger(command) => command.run(&kekd, format).await,
             Command::Lkm(command) => command.run(&kekd, format).await,
+            Command::Audit(command) => command.run(&kekd, format).await,
+            Command::Witness(command) => command.run(&kekd, format).await,
             Command::Propose(command) => command.run(&kekd, format).await,
             Command::Proposals(command) => command.run(&kekd, format).await,
             Command::Proposal(command) => command.run(&kekd, format).await,

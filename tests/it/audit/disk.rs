@@ -65,8 +65,18 @@ pub fn own_mounts() -> Option<&'static [&'static str]> {
 
 #[test]
 fn a_full_disk_releases_nothing_and_recovers_by_itself() {
+    on_a_disk_of("1m", "child_on_a_small_disk");
+}
+
+/// Case 23: the disk is full, and refusals are still on record.
+#[test]
+fn a_full_disk_still_takes_refusals() {
+    on_a_disk_of("5m", "child_on_a_disk_with_a_reserve");
+}
+
+fn on_a_disk_of(size: &str, test: &str) {
     let Some(own_mounts) = own_mounts() else {
-        let why = "a file system of one MiB needs root or user namespaces (unshare -rm)";
+        let why = "a small file system needs root or user namespaces (unshare -rm)";
         return skipped("audit::disk::a_full_disk", why);
     };
     let dir = tempfile::tempdir().unwrap();
@@ -74,9 +84,74 @@ fn a_full_disk_releases_nothing_and_recovers_by_itself() {
     shell
         .args(own_mounts)
         .args(["sh", "-c"])
-        .arg("mount -t tmpfs -o size=1m tmpfs \"$AUDIT_TEST_DIR\" && exec \"$0\" \"$@\"")
+        .arg(format!(
+            "mount -t tmpfs -o size={size} tmpfs \"$AUDIT_TEST_DIR\" && exec \"$0\" \"$@\""
+        ))
         .arg(std::env::current_exe().unwrap());
-    require_success(&mut with_child(shell, dir.path(), "child_on_a_small_disk"));
+    require_success(&mut with_child(shell, dir.path(), test));
+}
+
+/// Takes the disk to the last byte; the file that does.
+fn fill(dir: &Path) -> PathBuf {
+    let filler = dir.join("filler");
+    let mut len = 1 << 20;
+    let mut file = fs::File::create(&filler).unwrap();
+    while len > 0 {
+        if std::io::Write::write_all(&mut file, &vec![0; len]).is_err() {
+            len /= 2;
+        }
+    }
+    filler
+}
+
+#[tokio::test]
+#[ignore = "runs in a process of its own, started by another test"]
+async fn child_on_a_disk_with_a_reserve() {
+    let Some(dir) = prepared_dir() else { return };
+    Journal::create(&dir, &instance()).unwrap();
+    let journal = open(&dir).unwrap();
+    let mut changed = journal.changed();
+    for round in 0..3 {
+        assert!(dir.join("audit.reserve").exists(), "round {round}");
+        let filler = fill(&dir);
+        let refused = loop {
+            let released = journal.record_and_release(draft("full"), Sealed::new(()));
+            if let Err(refused) = released.await {
+                break refused;
+            }
+        };
+        let not_written = matches!(
+            refused,
+            AuditError::Unavailable(Unavailable::NotWritten { .. })
+        );
+        assert!(not_written, "{refused:?}");
+        for n in 0..30 {
+            let before = journal.status().head.size;
+            let index = journal.record(draft(&format!("refused-{n}"))).await;
+            assert_eq!(index.unwrap(), before, "round {round}");
+            assert!(!journal.status().writable);
+            let released = journal.record_and_release(draft("never"), Sealed::new(()));
+            match released.await.err() {
+                Some(AuditError::Unavailable(Unavailable::OnReserve { .. })) => {}
+                other => panic!("round {round}, {n}: {other:?}"),
+            }
+        }
+        fs::remove_file(filler).unwrap();
+        changed
+            .wait_for(|condition| matches!(condition, audit::Condition::Writable))
+            .await
+            .unwrap();
+        let released = journal.record_and_release(draft("again"), Sealed::new(()));
+        released.await.unwrap();
+    }
+    journal.close().await.unwrap();
+    let ids: Vec<_> = records(&dir).into_iter().map(|it| it.request_id).collect();
+    assert!(!ids.contains(&"never".to_owned()));
+    assert_eq!(
+        ids.iter().filter(|id| id.starts_with("refused-")).count(),
+        90
+    );
+    tell("done");
 }
 
 #[tokio::test]
@@ -89,17 +164,9 @@ async fn child_on_a_small_disk() {
     let mut changed = journal.changed();
     for round in 1..4 {
         // Fill the disk to the last byte.
-        let filler = dir.join("filler");
-        let mut len = 1 << 20;
-        let mut file = fs::File::create(&filler).unwrap();
-        while len > 0 {
-            if std::io::Write::write_all(&mut file, &vec![0; len]).is_err() {
-                len /= 2;
-            }
-        }
-        drop(file);
+        let filler = fill(&dir);
         // The write-ahead log may have room for a few more.
-        let mut acknowledged = journal.status().size;
+        let mut acknowledged = journal.status().head.size;
         let refused = loop {
             let released = journal.record_and_release(draft("full"), Sealed::new(()));
             match released.await {
@@ -114,7 +181,7 @@ async fn child_on_a_small_disk() {
         );
         assert!(not_written, "{refused:?}");
         assert!(!journal.status().writable);
-        assert_eq!(journal.status().size, acknowledged);
+        assert_eq!(journal.status().head.size, acknowledged);
 
         fs::remove_file(filler).unwrap();
         changed
@@ -127,7 +194,7 @@ async fn child_on_a_small_disk() {
             "round {round}"
         );
     }
-    let size = journal.status().size;
+    let size = journal.status().head.size;
     journal.close().await.unwrap();
     assert_eq!(u64::try_from(records(&dir).len()).unwrap(), size);
     tell("done");
@@ -312,7 +379,7 @@ async fn child_that_writes_much() {
     write(32_000).await;
     let after = resident_kib();
     assert!(after < before + 2048, "{before} KiB became {after} KiB");
-    assert_eq!(journal.status().size, 38_400);
+    assert_eq!(journal.status().head.size, 38_400);
     let wal = fs::metadata(dir.join("audit.db-wal")).unwrap().len();
     assert!(wal < 8 << 20, "the write-ahead log has {wal} bytes");
     tell("done");

@@ -1,7 +1,10 @@
 //! The audit log on real files: what is acknowledged is on disk, and what cannot be written
 //! releases nothing. Cases that need a broken disk run in a process of their own (`disk`).
 
+mod damage;
 pub mod disk;
+mod scale;
+mod tree;
 mod usage;
 
 use std::fs;
@@ -36,6 +39,7 @@ fn draft(request_id: &str) -> Draft {
         reason: "NOT_GRANTED",
         queue: Duration::ZERO,
         hsm: Duration::ZERO,
+        lost_until: 0,
     }
 }
 
@@ -88,7 +92,7 @@ async fn a_release_comes_with_a_record_on_disk() {
     assert_eq!(found[0].time_ms, 1_795_284_000_000);
     let status = journal.status();
     assert_eq!(
-        (status.size, status.writable, status.why_not),
+        (status.head.size, status.writable, status.why_not),
         (2, true, None)
     );
 }

@@ -5,8 +5,6 @@ mod export;
 mod prove;
 mod verify;
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 use kekd::client::Client;
 use kekd::ledger::{Expectations, LedgerError, Verified};
@@ -77,13 +75,4 @@ fn refused(error: LedgerError) -> Failure {
         return Failure::new(Exit::NoInput, "INPUT_MISSING", text);
     }
     Failure::new(Exit::Malformed, "LEDGER_REFUSED", text)
-}
-
-/// The text of a small file.
-fn text_of(path: &Path, len_max: u64) -> anyhow::Result<String> {
-    let bytes = crate::file::read(path, len_max)?;
-    String::from_utf8(bytes).map_err(|_| {
-        let text = format!("{} is not text", path.display());
-        Failure::new(Exit::Malformed, "NOT_TEXT", text).into()
-    })
 }

@@ -5,8 +5,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use der::DecodePem as _;
-use der::Encode as _;
 use kekd::client::Client;
 use kekd::ledger::{Event, InclusionProof, Proved, check_proof};
 use kekd::merkle::LogKey;
@@ -15,17 +13,15 @@ use kekd::types::Sha256;
 use prost::Message as _;
 use serde::Serialize;
 
-use super::{not_kekd, refused, text_of};
+use super::{not_kekd, refused};
 use crate::connection::Connection;
 use crate::exit::Exit;
-use crate::failure::Failure;
-use crate::file::Target;
+use crate::file::{self, Target};
+use crate::log_key;
 use crate::output::{self, Format, Stream};
 
 /// Longest proof file read, in bytes.
 const PROOF_LEN_MAX: u64 = 2 * 1024 * 1024;
-/// Longest public key file read, in bytes.
-const KEY_LEN_MAX: u64 = 16 * 1024;
 
 /// Prove that one entry is in the ledger, or check such a proof offline
 ///
@@ -91,23 +87,12 @@ impl Prove {
 }
 
 fn check(proof: &Path, key: &Path, format: Format) -> anyhow::Result<Exit> {
-    let text = text_of(proof, PROOF_LEN_MAX)?;
+    let text = file::text(proof, PROOF_LEN_MAX)?;
     let proof = InclusionProof::parse(&text).map_err(|error| refused(error.into()))?;
-    let key = key_in(&text_of(key, KEY_LEN_MAX)?)?;
+    let key = log_key::read(key)?;
     let proved = check_proof(&proof, &key).map_err(refused)?;
     output::show(format, Stream::Out, &Told::new(proof.index, &proved))?;
     Ok(Exit::Done)
-}
-
-fn key_in(pem: &str) -> anyhow::Result<LogKey> {
-    let refused = |why: String| {
-        let text = format!("the log key is not a P-256 public key in PEM: {why}");
-        Failure::new(Exit::Malformed, "LOG_KEY", text)
-    };
-    let spki = x509_cert::spki::SubjectPublicKeyInfoOwned::from_pem(pem)
-        .and_then(|spki| spki.to_der())
-        .map_err(|error| refused(error.to_string()))?;
-    Ok(LogKey::from_spki(&spki).map_err(|error| refused(error.to_string()))?)
 }
 
 async fn ask(client: &Client, index: u64) -> anyhow::Result<InclusionProof> {

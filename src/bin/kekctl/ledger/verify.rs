@@ -8,8 +8,9 @@ use kekd::ledger::{Expectations, Verified, deeds, verify_copy, verify_export};
 use kekd::types::Sha256;
 use serde::Serialize;
 
-use super::{refused, text_of};
+use super::refused;
 use crate::exit::Exit;
+use crate::file;
 use crate::output::{self, Format, Stream};
 
 /// Longest note read, in bytes.
@@ -42,7 +43,9 @@ impl Verify {
         let note = self.checkpoint.as_deref();
         let expect = Expectations {
             instance_id: self.instance,
-            checkpoint: note.map(|path| text_of(path, NOTE_LEN_MAX)).transpose()?,
+            checkpoint: note
+                .map(|path| file::text(path, NOTE_LEN_MAX))
+                .transpose()?,
         };
         let verified = match self.path.is_dir() {
             true => verify_export(&self.path, &expect),

@@ -1,0 +1,111 @@
+//! A witness of the audit log: it cosigns what only grew, remembers across runs, and refuses a fork.
+
+use std::fs;
+use std::process::Command;
+use std::time::Instant;
+
+use kekd::types::Padding;
+use serde_json::Value;
+
+use crate::harness::{KEKCTL, Kek, PATIENCE, Rig, must};
+
+fn auditor(rig: &Rig, args: &[&str]) -> Command {
+    let files = rig.files("auditor");
+    let mut command = Command::new(KEKCTL);
+    command
+        .env("KEKD_ENDPOINT", rig.address())
+        .env("KEKD_CA", files.ca)
+        .env("KEKD_CERT", files.certificate)
+        .env("KEKD_KEY", files.private_key)
+        .env_remove("KEKD_SOCKET")
+        .args(args);
+    command
+}
+
+fn json(command: &mut Command) -> Value {
+    serde_json::from_slice(&must(command.args(["--output", "json"])).stdout).unwrap()
+}
+
+async fn unwrap_some(rig: &Rig) {
+    let client = rig.client("lkm-1").await;
+    let kek = Kek::of(&client, "recordings").await;
+    for value in 0..3 {
+        let call = kek.call(Padding::OaepSha1, &[value; 32]);
+        client.unwrap(call).await.unwrap();
+    }
+}
+
+async fn signed(rig: &Rig, size: u64) {
+    let client = rig.client("auditor").await;
+    let started = Instant::now();
+    let is_signed = async || {
+        let note = client.audit_checkpoint().await;
+        note.is_ok_and(|note| note.lines().nth(1) == Some(&size.to_string()))
+    };
+    while !is_signed().await {
+        assert!(started.elapsed() < PATIENCE, "no checkpoint");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_cosigns_what_grew_and_refuses_a_fork() {
+    let rig = Rig::stopped();
+    rig.set("audit", "checkpoint_interval_ms = 100");
+    rig.start();
+    let export = rig.dir.join("export");
+    must(auditor(&rig, &["ledger", "export"]).arg(&export));
+    let instance = fs::read_to_string(export.join("instance")).unwrap();
+    let (instance, key) = (instance.trim(), export.join("log-key.pem"));
+    let dir = rig.dir.join("witness");
+    let (dir_name, key_name) = (dir.to_str().unwrap(), key.to_str().unwrap());
+    let log = ["--log-key", key_name, "--instance", instance];
+    let init = ["witness", "init", dir_name, "--name", "witness.test/w1"];
+    let made = json(auditor(&rig, &init).args(log));
+    let witness = made["witness"].as_str().unwrap();
+
+    let note = rig.dir.join("note");
+    let note_name = note.to_str().unwrap();
+    let cosign = ["witness", "cosign", dir_name, "--force", "--out", note_name];
+    let check = ["witness", "check", note_name, "--witness", witness];
+    for size in [3, 6] {
+        unwrap_some(&rig).await;
+        signed(&rig, size).await;
+        let cosigned = json(&mut auditor(&rig, &cosign));
+        assert_eq!(
+            (&cosigned["size"], &cosigned["before"]),
+            (&size.into(), &(size - 3).into())
+        );
+        let seen = json(auditor(&rig, &check).args(log));
+        assert_eq!(seen["size"], size);
+    }
+    // Once more: nothing grew, and that is no fork.
+    assert_eq!(json(&mut auditor(&rig, &cosign))["before"], 6);
+    let text = fs::read_to_string(&note).unwrap();
+    fs::write(
+        &note,
+        text.replacen("witness.test/w1", "witness.test/w2", 1),
+    )
+    .unwrap();
+    let refused = auditor(&rig, &check).args(log).output().unwrap();
+    assert_eq!(refused.status.code(), Some(65), "{refused:?}");
+
+    // The witness has seen another history, or a longer one: it refuses and forgets nothing.
+    let newest = dir.join("newest");
+    let known = fs::read_to_string(&newest).unwrap();
+    let root = known.lines().last().unwrap();
+    let forked = known.replace(root, &format!("root {}", "0".repeat(64)));
+    for memory in [forked, known.replace("size 6", "size 7")] {
+        fs::write(&newest, &memory).unwrap();
+        let mut command = auditor(&rig, &cosign);
+        let refused = command.args(["--output", "json"]).output().unwrap();
+        let error: Value = serde_json::from_slice(&refused.stderr).unwrap();
+        assert_eq!(error["error"]["reason"], "FORK", "{error}");
+        assert_eq!(refused.status.code(), Some(1));
+        assert_eq!(fs::read_to_string(&newest).unwrap(), memory);
+    }
+    // A witness that lost its memory is none.
+    fs::write(&newest, "").unwrap();
+    let refused = auditor(&rig, &cosign).output().unwrap();
+    assert_eq!(refused.status.code(), Some(65));
+}
