@@ -1,7 +1,8 @@
 # What a contributor types, and CI. Recipes are three lines at most; the rest is in the scripts that
 # they call.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench check rig fmt lint docs units deny modules kill-loop audit-million killed
+.PHONY: help setup demo test bench bench-lkm check rig fmt lint docs units deny modules kill-loop
+.PHONY: audit-million killed
 
 MODULES := --locked --manifest-path tests/modules/Cargo.toml --target-dir target/modules
 
@@ -18,7 +19,7 @@ demo: setup ## seal a recording with OpenSSL, open it through kekd
 test: setup modules ## every test
 	cargo test --locked
 
-bench: setup ## throughput of kekd and kekd-lkm beside the raw module (release build)
+bench-lkm: setup ## throughput of kekd-lkm beside kekd and the raw module (release build)
 	cargo test --locked --release --test it -- lkm::bench::throughput --ignored --nocapture
 
 check: fmt lint test docs units deny ## everything CI looks at, except the demo
@@ -57,3 +58,7 @@ audit-million: ## a million audit records: start, verification and questions, ti
 
 killed: setup ## kill -9 under load, 200 times: each DEK has its record
 	cargo test --locked --test it -- --ignored --nocapture --exact kill9::two_hundred_times
+
+bench: setup ## P1-P9 beside the raw module, in a release build (QUICK=1: in two minutes)
+	cargo build --release $(MODULES) --package kekd-test-null
+	cargo bench --locked --bench table -- $(if $(QUICK),--quick)

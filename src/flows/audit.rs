@@ -45,14 +45,14 @@ pub enum ReadAuditError {
 
 impl From<AuditError> for ReadAuditError {
     fn from(error: AuditError) -> Self {
-        match error {
-            AuditError::RecordUnknown { index, size } => Self::RecordUnknown { index, size },
-            AuditError::NotSigned => Self::NotSigned,
-            error => {
-                error!(%error, "the audit log cannot be read");
-                Self::Internal
-            }
+        if let AuditError::RecordUnknown { index, size } = error {
+            return Self::RecordUnknown { index, size };
         }
+        if matches!(error, AuditError::NotSigned) {
+            return Self::NotSigned;
+        }
+        error!(%error, "the audit log cannot be read");
+        Self::Internal
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use tokio::task::{JoinError, JoinSet};
 use tracing::{error, info, warn};
 
 use super::holdings::{check_key, check_ties, in_token, orphans, remains, strangers};
@@ -17,7 +18,7 @@ use crate::config::Config;
 use crate::hsm::profile::{Profile, ProfileError};
 use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef, Object, Token};
 use crate::keyring::Version;
-use crate::ledger::{Ledger, LedgerError, TokenIdentity};
+use crate::ledger::{Ledger, LedgerError, State, TokenIdentity};
 use crate::stops::{Stops, StopsError};
 use crate::types::{Padding, RequestId, Sha256};
 
@@ -122,16 +123,14 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
     let judged = journal.judge(state.log_key(), &audit_anchors)?;
     record_loss(&journal, &judged).await?;
 
-    let objects = hsm.inventory().await?;
+    let objects = Arc::new(hsm.inventory().await?);
     for (key, label) in state.instance_keys().into_iter().zip(label::OF_INSTANCE) {
         let profile = parse_profile(label, &key.profile)?;
         let key = KeyRef::from(key);
         check_key(&objects, &key, label)?;
         inspect(&hsm, &key, label, &profile).await?;
     }
-    for version in in_token(&state) {
-        check_version(&hsm, &objects, &capabilities, version).await?;
-    }
+    check_versions(&hsm, &objects, &capabilities, &state, config.hsm.sessions).await?;
     info!(
         versions = state.keyring().versions().count(),
         "every key is what the ledger says"
@@ -190,6 +189,40 @@ fn identity_of(token: Token) -> TokenIdentity {
         serial: token.serial,
         manufacturer: token.manufacturer,
         model: token.model,
+    }
+}
+
+/// Looks at as many versions at once as there are sessions: each costs several operations of the HSM.
+/// The first that is not as it should be is the error.
+async fn check_versions(
+    hsm: &Hsm,
+    objects: &Arc<Vec<Object>>,
+    capabilities: &Capabilities,
+    state: &State,
+    at_once: usize,
+) -> Result<(), OpenError> {
+    let mut under_way = JoinSet::new();
+    for version in in_token(state) {
+        if under_way.len() >= at_once.max(1) {
+            settled(under_way.join_next().await)?;
+        }
+        let (hsm, objects) = (hsm.clone(), Arc::clone(objects));
+        let (capabilities, version) = (capabilities.clone(), Arc::clone(version));
+        under_way
+            .spawn(async move { check_version(&hsm, &objects, &capabilities, &version).await });
+    }
+    while !under_way.is_empty() {
+        settled(under_way.join_next().await)?;
+    }
+    Ok(())
+}
+
+fn settled(check: Option<Result<Result<(), OpenError>, JoinError>>) -> Result<(), OpenError> {
+    match check {
+        Some(Ok(outcome)) => outcome,
+        // Nothing else ends a check: they are aborted only when nobody waits for them any more.
+        Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+        None => Ok(()),
     }
 }
 

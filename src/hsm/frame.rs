@@ -3,7 +3,6 @@
 //! mean. The invariant: no length a peer names makes either side take more than [`FRAME_LEN_MAX`].
 
 use std::io::{self, Read};
-use std::os::unix::net::UnixStream;
 
 use prost::bytes::Bytes;
 use prost::{DecodeError, Message};
@@ -62,7 +61,7 @@ pub fn decode<M: Message + Default>(body: Zeroizing<Vec<u8>>) -> Result<M, Decod
 
 /// The body of the next frame, or `None` where the peer closed the socket between two frames.
 /// Blocks.
-pub fn read(mut socket: &UnixStream) -> Result<Option<Zeroizing<Vec<u8>>>, FrameError> {
+pub fn read(mut socket: impl Read) -> Result<Option<Zeroizing<Vec<u8>>>, FrameError> {
     let mut header = [0; FRAME_HEADER_LEN];
     let (first, rest) = header.split_at_mut(1);
     loop {
@@ -83,6 +82,7 @@ pub fn read(mut socket: &UnixStream) -> Result<Option<Zeroizing<Vec<u8>>>, Frame
 #[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 mod tests {
     use std::io::Write;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
     use crate::proto::worker::{DataObjects, Failure};

@@ -26,6 +26,8 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 /// How long to wait for the kernel to take a killed worker away. One that hangs in a device driver
 /// cannot be killed; it is left behind and the next one tried.
 const REAP_LIMIT: Duration = Duration::from_millis(500);
+/// The test of a key, for messages.
+const KNOWN_ANSWER: &str = "KnownAnswer";
 
 /// A worker process and the link to it.
 pub(super) struct Worker {
@@ -61,18 +63,30 @@ impl Worker {
         } else {
             return Err(HsmError::wrong_kind("Open"));
         };
-        for test in shared.known_answers() {
-            self.pass(&test, shared).await?;
+        // As many at once as there are sessions.
+        for tests in shared.known_answers().chunks(shared.config.sessions.max(1)) {
+            self.pass(tests, shared).await?;
         }
         Ok(token)
     }
 
-    async fn pass(&self, test: &KnownAnswer, shared: &Shared) -> Result<(), HsmError> {
-        let operation = "KnownAnswer";
-        let answered = self
-            .ask(Op::KnownAnswer(test.into()), operation, shared.call_limit())
-            .await
-            .map_err(|loss| HsmError::of_early_loss(loss, &shared.config))?;
+    async fn pass(&self, tests: &[KnownAnswer], shared: &Shared) -> Result<(), HsmError> {
+        let limit = shared.call_limit();
+        let lost = |loss| HsmError::of_early_loss(loss, &shared.config);
+        let mut under_way = Vec::with_capacity(tests.len());
+        for test in tests {
+            let sent = self
+                .link
+                .send(Op::KnownAnswer(test.into()), KNOWN_ANSWER, None, limit);
+            under_way.push((test, sent));
+        }
+        for (test, sent) in under_way {
+            Self::judge(test, self.heard(sent, limit).await.map_err(lost)?)?;
+        }
+        Ok(())
+    }
+
+    fn judge(test: &KnownAnswer, answered: Answered) -> Result<(), HsmError> {
         if let Answered::KnownAnswered(answered) = answered {
             if answered.passed {
                 Ok(())
@@ -83,17 +97,22 @@ impl Worker {
             }
         } else if let Answered::Failure(failure) = answered {
             // Even a key that is missing now may be there when the token is back as it was.
-            let error = HsmError::of_call(failure, operation, Some(&test.key));
+            let error = HsmError::of_call(failure, KNOWN_ANSWER, Some(&test.key));
             let detail = error.to_string();
             Err(HsmError::KnownAnswerFailed { detail })
         } else {
-            Err(HsmError::wrong_kind(operation))
+            Err(HsmError::wrong_kind(KNOWN_ANSWER))
         }
     }
 
     /// One request before anybody else may use the link.
     async fn ask(&self, op: Op, operation: &'static str, limit: Limit) -> Result<Answered, Loss> {
-        let answer = match self.link.send(op, operation, None, limit) {
+        let sent = self.link.send(op, operation, None, limit);
+        self.heard(sent, limit).await
+    }
+
+    async fn heard(&self, sent: Sent, limit: Limit) -> Result<Answered, Loss> {
+        let answer = match sent {
             Sent::Waiting(answer) => answer,
             Sent::Ended(_) => return Err(self.link.ended().await),
             Sent::Unfit(error) => return Err(Loss::Garbled(error.to_string())),

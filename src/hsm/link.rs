@@ -7,15 +7,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::task::AbortHandle;
 use zeroize::Zeroizing;
 
-use super::frame::{FRAME_HEADER_LEN, FrameError, body_len, decode, encode};
+use super::frame::{FrameError, decode, encode};
+use super::inbox::Inbox;
 use super::loss::Loss;
+use super::outbox::Outbox;
 use crate::proto::worker::request::Op;
 use crate::proto::worker::response::Result as Answered;
 use crate::proto::worker::{Failure, FailureKind, Ping, Request, Response};
@@ -62,7 +63,7 @@ struct State {
     ping: Option<(u64, Instant)>,
     answered: u64,
     /// None once the link has ended or closes.
-    outbox: Option<mpsc::Sender<Zeroizing<Vec<u8>>>>,
+    outbox: Option<Arc<Outbox>>,
 }
 
 /// One worker as the daemon talks to it.
@@ -92,7 +93,7 @@ impl Link {
     ) -> (Arc<Self>, Pumps) {
         let (read, write) = socket.into_split();
         // Beside the calls: the supervisor's own (open, known answer) and a ping.
-        let (outbox, frames) = mpsc::channel(in_flight_max.saturating_add(2));
+        let outbox = Arc::new(Outbox::new(write, in_flight_max.saturating_add(2)));
         let link = Arc::new(Self {
             generation,
             state: Mutex::new(State {
@@ -100,12 +101,12 @@ impl Link {
                 entries: HashMap::new(),
                 ping: None,
                 answered: 0,
-                outbox: Some(outbox),
+                outbox: Some(Arc::clone(&outbox)),
             }),
             loss: watch::Sender::new(None),
         });
-        let reader = tokio::spawn(pump_in(Arc::clone(&link), read));
-        let writer = tokio::spawn(pump_out(Arc::clone(&link), frames, write));
+        let reader = tokio::spawn(pump_in(Arc::clone(&link), Inbox::new(read)));
+        let writer = tokio::spawn(pump_out(Arc::clone(&link), outbox));
         (link, Pumps(reader.abort_handle(), writer.abort_handle()))
     }
 
@@ -127,8 +128,8 @@ impl Link {
             Ok(frame) => frame,
             Err(error) => return Sent::Unfit(error),
         };
-        if outbox.try_send(frame).is_err() {
-            // Never full while calls hold places; closed means that the writer has just ended.
+        if outbox.send(frame).is_err() {
+            // Never full while calls hold places; else the worker has just ended.
             return Sent::Ended(place);
         }
         let (reply, answer) = oneshot::channel();
@@ -159,7 +160,7 @@ impl Link {
         };
         if let Ok(frame) = encode(&ping) {
             // Where the worker reads nothing the ping may not fit, and counts as unanswered.
-            drop(outbox.try_send(frame));
+            drop(outbox.send(frame));
             state.ping = Some((id, Instant::now()));
         }
     }
@@ -196,7 +197,7 @@ impl Link {
     pub(super) fn lose(&self, loss: Loss) {
         let entries = {
             let mut state = self.state();
-            state.outbox = None;
+            state.close();
             state.ping = None;
             std::mem::take(&mut state.entries)
         };
@@ -228,7 +229,7 @@ impl Link {
 
     /// Takes no further request. The worker sees the end of its input and leaves.
     pub(super) fn close(&self) {
-        self.state().outbox = None;
+        self.state().close();
     }
 
     fn deliver(&self, body: Zeroizing<Vec<u8>>) -> Result<(), Loss> {
@@ -265,6 +266,12 @@ impl Link {
 }
 
 impl State {
+    fn close(&mut self) {
+        if let Some(outbox) = self.outbox.take() {
+            outbox.close();
+        }
+    }
+
     const fn next_id(&mut self) -> u64 {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
@@ -296,9 +303,9 @@ fn ends_link(failure: &Failure) -> Result<(), Loss> {
     }
 }
 
-async fn pump_in(link: Arc<Link>, mut socket: OwnedReadHalf) {
+async fn pump_in(link: Arc<Link>, mut inbox: Inbox<OwnedReadHalf>) {
     loop {
-        let outcome = match next_frame(&mut socket).await {
+        let outcome = match inbox.next().await {
             Ok(body) => link.deliver(body),
             Err(FrameError::Socket(_)) => Err(Loss::Died(None)),
             Err(FrameError::TooLong { found }) => {
@@ -312,25 +319,9 @@ async fn pump_in(link: Arc<Link>, mut socket: OwnedReadHalf) {
     }
 }
 
-/// The body of the next frame, wiped when dropped: it may carry a DEK.
-async fn next_frame(socket: &mut OwnedReadHalf) -> Result<Zeroizing<Vec<u8>>, FrameError> {
-    let mut header = [0; FRAME_HEADER_LEN];
-    socket.read_exact(&mut header).await?;
-    let mut body = Zeroizing::new(vec![0; body_len(header)?]);
-    socket.read_exact(&mut body).await?;
-    Ok(body)
-}
-
-async fn pump_out(
-    link: Arc<Link>,
-    mut frames: mpsc::Receiver<Zeroizing<Vec<u8>>>,
-    mut socket: OwnedWriteHalf,
-) {
-    while let Some(frame) = frames.recv().await {
-        if socket.write_all(&frame).await.is_err() {
-            link.lose(Loss::Died(None));
-            return;
-        }
+/// Its share of the outbox goes with it: then the worker's input ends.
+async fn pump_out(link: Arc<Link>, outbox: Arc<Outbox>) {
+    if outbox.pump().await.is_err() {
+        link.lose(Loss::Died(None));
     }
-    // Dropping the half shuts the socket down for writing: the worker's input ends.
 }

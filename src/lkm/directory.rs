@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
+use super::kekd::NoDek;
 use crate::client::{Client, ClientError};
 use crate::proto::v1;
 use crate::types::{KekName, KeypairId};
@@ -20,8 +21,16 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Directory {
     known: ArcSwap<Known>,
-    /// When it was last read whole. Locked while it is being read.
-    read_at: Mutex<Option<Instant>>,
+    /// How the last reading went. Locked while it is being read.
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    read_at: Option<Instant>,
+    /// When kekd last did not answer, and why: whoever waited behind that call does not wait for
+    /// another.
+    failed: Option<(Instant, NoDek)>,
 }
 
 #[derive(Default)]
@@ -35,11 +44,7 @@ impl Directory {
     ///
     /// # Errors
     /// Where kekd has to be asked and does not answer.
-    pub async fn kek_of(
-        &self,
-        id: KeypairId,
-        client: &Client,
-    ) -> Result<Option<KekName>, ClientError> {
+    pub async fn kek_of(&self, id: KeypairId, client: &Client) -> Result<Option<KekName>, NoDek> {
         if let Some(kek) = self.known.load().by_keypair.get(&id) {
             return Ok(Some(kek.clone()));
         }
@@ -51,12 +56,30 @@ impl Directory {
     ///
     /// # Errors
     /// Where kekd does not answer.
-    pub async fn read(&self, client: &Client, age_max: Duration) -> Result<(), ClientError> {
+    pub async fn read(&self, client: &Client, age_max: Duration) -> Result<(), NoDek> {
         // Many may find the same key pair missing: one of them asks.
-        let mut read_at = self.read_at.lock().await;
-        if read_at.is_some_and(|at| at.elapsed() < age_max) {
+        let mut last = self.last.lock().await;
+        if last.read_at.is_some_and(|at| at.elapsed() < age_max) {
             return Ok(());
         }
+        if let Some((at, why)) = &last.failed
+            && at.elapsed() < age_max
+        {
+            return Err(why.clone());
+        }
+        if let Err(error) = self.ask(client).await {
+            let why = NoDek::unavailable(error.to_string());
+            last.failed = Some((Instant::now(), why.clone()));
+            return Err(why);
+        }
+        *last = Last {
+            read_at: Some(Instant::now()),
+            failed: None,
+        };
+        Ok(())
+    }
+
+    async fn ask(&self, client: &Client) -> Result<(), ClientError> {
         let keks = client.list_keks().await?;
         let mut by_keypair = HashMap::new();
         for kek in &keks {
@@ -74,7 +97,6 @@ impl Directory {
             by_keypair,
             keks: keks.into(),
         }));
-        *read_at = Some(Instant::now());
         Ok(())
     }
 

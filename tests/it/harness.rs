@@ -387,7 +387,7 @@ impl Rig {
         // The number may be another process's by now; once it is pinned, the look decides.
         if self.is_daemon(pid) {
             pidfd_send_signal(&process, Signal::KILL).ok();
-            while self.is_daemon(pid) {
+            while !is_gone(pid) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
@@ -400,6 +400,18 @@ impl Drop for Rig {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether nothing is left of a process but its exit status. Its memory goes first, its files (a lock, a
+/// socket that listens) only with the last of its threads.
+fn is_gone(pid: Pid) -> bool {
+    let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let Ok(stat) = fs::read_to_string(proc.join("stat")) else {
+        return true;
+    };
+    let is_zombie = stat.rsplit(')').next().unwrap().trim().starts_with('Z');
+    let threads = fs::read_dir(proc.join("task")).map_or(0, Iterator::count);
+    is_zombie && threads <= 1
 }
 
 /// A port nobody listens on, and nobody else is given: every test of this process has another, and

@@ -25,7 +25,7 @@ const READERS: &[&str] = &["officer", "operator", "auditor"];
 const NAMED: &[&str] = &["lkm-1", "officer", "operator", "auditor"];
 
 /// Each call, and who may make it.
-const TABLE: [(&str, &[&str]); 26] = [
+const TABLE: [(&str, &[&str]); 30] = [
     ("kekd.v1.UnwrapService/Unwrap", &["lkm-1"]),
     ("kekd.v1.UnwrapService/UnwrapStream", &["lkm-1"]),
     ("kekd.v1.KeysService/ListKeks", NAMED),
@@ -33,6 +33,10 @@ const TABLE: [(&str, &[&str]); 26] = [
     ("kekd.v1.KeysService/GetPublicKey", NAMED),
     ("kekd.v1.KeysService/GetCertificate", NAMED),
     ("kekd.v1.KeysService/LookUpRecordingPolicy", NAMED),
+    ("kekd.v1.AuditService/ReadRecords", &["auditor"]),
+    ("kekd.v1.AuditService/Follow", &["auditor"]),
+    ("kekd.v1.AuditService/GetCheckpoint", &["auditor"]),
+    ("kekd.v1.AuditService/GetProof", &["auditor"]),
     ("kekd.v1.LedgerService/ReadEntries", READERS),
     ("kekd.v1.LedgerService/GetCheckpoint", READERS),
     ("kekd.v1.LedgerService/GetProof", READERS),

@@ -10,7 +10,7 @@ use kekd::types::Padding;
 
 use crate::harness::{Kek, Rig, copy, dek, must};
 use crate::officers::{Officers, new_version};
-use crate::saga_kill::serving;
+use crate::saga_scene::serving;
 
 async fn enact(rig: &Rig, operation: Operation) {
     Officers::of(rig).await.enact(operation).await.unwrap();

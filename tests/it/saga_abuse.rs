@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use crate::faults::{Faulty, count, script};
 use crate::harness::Rig;
 use crate::officers::Officers;
-use crate::saga_kill::{Act, Scene, ended, serving};
+use crate::saga_scene::{Act, Scene, ended, serving};
 use crate::saga_steps::faulty_scene;
 
 /// One approval, one version: whoever orders it, however often, in one moment.

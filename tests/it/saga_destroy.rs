@@ -12,7 +12,7 @@ use kekd::types::Padding;
 use crate::faults::{Faulty, count};
 use crate::harness::{Kek, Rig, copy, dek, must, reason, skipped};
 use crate::officers::{Officers, deciding, new_version};
-use crate::saga_kill::{ended, is_ready, serving, token_holds};
+use crate::saga_scene::{ended, is_ready, serving, token_holds};
 use crate::saga_steps::trapped;
 
 /// Debian's and Fedora's places for libfaketime.

@@ -1,6 +1,6 @@
 //! The steps of making a version, one by one, by a token that hangs, dies, errs and lies at each of
 //! them: the daemon killed there (case 18), key generation denied (17), signatures that are wrong
-//! (19), and a worker that is lost while the daemon lives. What must hold afterwards is `saga_kill.rs`'s.
+//! (19), and a worker that is lost while the daemon lives. What must hold afterwards is `saga_scene.rs`'s.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use crate::faults::{Faulty, count, script};
 use crate::harness::{Rig, must, reason};
 use crate::officers::Officers;
-use crate::saga_kill::{Act, Outcome, Scene, ended, serving};
+use crate::saga_scene::{Act, Outcome, Scene, ended, serving};
 
 const SELF_SIGNED: &str = "kek-rsa-3072-self-signed";
 

@@ -105,7 +105,10 @@ impl Token {
 /// Four KEKs in a SoftHSM2 token.
 fn rig_with_its_token(home: &Path) {
     let mut up = Command::new(KEKCTL);
-    must(up.args(["rig", "up"]).arg(home.join("rig")));
+    must(
+        up.args(["rig", "up", "--without-lkm"])
+            .arg(home.join("rig")),
+    );
 }
 
 /// Three KEKs in a kryoptic token.
@@ -144,7 +147,7 @@ pub fn kryoptic_token(home: &Path) -> String {
 pub fn rig_up_on_kryoptic(home: &Path, serial: &str) -> Command {
     let (variable, file) = Token::Kryoptic.configuration();
     let mut up = Command::new(KEKCTL);
-    up.args(["rig", "up"])
+    up.args(["rig", "up", "--without-lkm"])
         .arg(home.join("rig"))
         .arg("--module")
         .arg(Token::Kryoptic.module())

@@ -15,9 +15,12 @@ impl AuditReader {
     /// Reads a copy of an audit log, with the `-wal` beside it where there is one. No lock is taken
     /// and neither file is changed. The file of a running kekd is no copy.
     pub fn of_copy(path: &Path) -> Result<Self, AuditError> {
-        let found = fs::metadata(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => AuditError::Missing { path: path.into() },
-            _ => AuditError::io(path, "look at it", source),
+        let found = fs::metadata(path).map_err(|source| {
+            if source.kind() == std::io::ErrorKind::NotFound {
+                AuditError::Missing { path: path.into() }
+            } else {
+                AuditError::io(path, "look at it", source)
+            }
         })?;
         if !found.is_file() {
             let what = std::io::Error::other("it is no file");

@@ -14,6 +14,7 @@ mod data_object;
 mod destroy;
 mod error;
 mod generate;
+mod handles;
 mod implicit_rejection;
 mod import;
 mod inventory;
@@ -36,7 +37,7 @@ mod temporary;
 mod token;
 mod unwrap;
 
-use std::io;
+use std::io::{self, BufReader};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -126,7 +127,9 @@ fn answer_all(
     replies: &Arc<Replies>,
     state: &mut State,
 ) -> Result<(), WorkerError> {
-    while let Some(body) = frame::read(socket)? {
+    // A request is in one read, mostly. There is no plaintext in requests, so the buffer needs no wiping.
+    let mut requests = BufReader::new(socket);
+    while let Some(body) = frame::read(&mut requests)? {
         let Request { id, op } = Request::decode(&body[..])?;
         let refuse = |why: &str| replies.send(id, Err(JobError::bad_request(why)));
         match (op, &*state) {

@@ -1,21 +1,19 @@
-//! What one thread of the worker has: a session of its own and the handles of the keys it used.
+//! What one thread of the worker has: a session of its own, and the way to the handles of keys, which
+//! all threads share (`handles.rs`).
 //! No operation on keys is here. The invariant: a session on which something failed is never used
 //! for another request, because an error may leave an operation active in it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 
 use super::error::JobError;
+use super::handles::Known;
 use super::key;
 use super::token::Token;
 use crate::proto::worker::KeyRef;
 use crate::types::Sha256;
-
-/// Handles kept per thread. A daemon has a few keys; whoever has more pays a search.
-const HANDLES_LEN_MAX: usize = 1024;
 
 /// A thread's session and key handles.
 pub(super) struct Seat {
@@ -23,15 +21,6 @@ pub(super) struct Seat {
     session: Option<Session>,
     /// Sessions to be closed once the reply is out.
     retired: Vec<Session>,
-    handles: HashMap<[u8; 16], Known>,
-    generation: u64,
-}
-
-/// A key that was looked up, with the public key it was found to have; `None` for a secret key.
-#[derive(Clone, Copy)]
-struct Known {
-    handle: ObjectHandle,
-    spki_sha256: Option<Sha256>,
 }
 
 impl Seat {
@@ -39,11 +28,9 @@ impl Seat {
     pub(super) fn new(token: Arc<Token>) -> Result<Self, JobError> {
         let session = token.session()?;
         Ok(Self {
-            generation: token.generation(),
             token,
             session: Some(session),
             retired: Vec::new(),
-            handles: HashMap::new(),
         })
     }
 
@@ -74,8 +61,12 @@ impl Seat {
     /// Begins anew after a session was lost: logged in, no handles, a fresh session.
     pub(super) fn renew(&mut self) -> Result<(), JobError> {
         self.retire_session();
-        self.handles.clear();
+        let generation = self.token.generation();
         self.token.ensure_login()?;
+        if self.token.generation() == generation {
+            // The login was there: it was the session or a handle that was not good any more.
+            self.token.forget_handles();
+        }
         self.session().map(|_| ())
     }
 
@@ -98,12 +89,14 @@ impl Seat {
         let expected = Sha256::try_from(key.spki_sha256.as_slice()).map_err(|_| {
             JobError::bad_request("the SHA-256 of the expected public key must have 32 bytes")
         })?;
-        let known = match self.known(&object_id) {
+        let known = match self.token.handles().known(&object_id) {
             Some(known) => known,
             None => {
+                // Before the search: what is found before a change must not be kept after it.
+                let generation = self.token.generation();
                 let handle = self.search(|session| key::find_private(session, &object_id))?;
                 let spki = key::spki(self.session()?, handle, &object_id)?;
-                self.keep(object_id, handle, Some(Sha256::of(&spki)))
+                self.keep(generation, object_id, handle, Some(Sha256::of(&spki)))
             }
         };
         match known.spki_sha256 {
@@ -123,11 +116,12 @@ impl Seat {
         if !key.spki_sha256.is_empty() {
             return Err(JobError::bad_request("a secret key has no public key"));
         }
-        let known = match self.known(&object_id) {
+        let known = match self.token.handles().known(&object_id) {
             Some(known) => known,
             None => {
+                let generation = self.token.generation();
                 let handle = self.search(|session| key::find_secret(session, &object_id))?;
-                self.keep(object_id, handle, None)
+                self.keep(generation, object_id, handle, None)
             }
         };
         match known.spki_sha256 {
@@ -180,29 +174,18 @@ impl Seat {
         Ok(was_blind)
     }
 
-    fn known(&mut self, object_id: &[u8; 16]) -> Option<Known> {
-        let generation = self.token.generation();
-        if generation != self.generation {
-            self.handles.clear();
-            self.generation = generation;
-        }
-        self.handles.get(object_id).copied()
-    }
-
     fn keep(
-        &mut self,
+        &self,
+        generation: u64,
         object_id: [u8; 16],
         handle: ObjectHandle,
         spki_sha256: Option<Sha256>,
     ) -> Known {
-        if self.handles.len() >= HANDLES_LEN_MAX {
-            self.handles.clear();
-        }
         let known = Known {
             handle,
             spki_sha256,
         };
-        self.handles.insert(object_id, known);
+        self.token.handles().keep(generation, object_id, known);
         known
     }
 }
@@ -274,26 +257,29 @@ mod tests {
         let token = Arc::new(Token::open(&open).unwrap().0);
         let mut seats = [0, 1, 2].map(|_| Seat::new(Arc::clone(&token)).unwrap());
         let [first, ..] = &mut seats;
-        let request = Generate {
-            object_id: vec![1; 16],
-            label: "key".to_owned(),
-            profile: Profile::builtin("log-signing").unwrap().into(),
-        };
-        let spki = generate::generate(first, &request).unwrap().spki;
-        let request = SignDigest {
-            key: Some(KeyRef {
-                object_id: vec![1; 16],
-                spki_sha256: Sha256::of(&spki).as_bytes().to_vec(),
-            }),
-            digest: vec![7; 32],
-        };
+        let [request, never_used] = [1, 2].map(|id| {
+            let request = Generate {
+                object_id: vec![id; 16],
+                label: format!("key {id}"),
+                profile: Profile::builtin("log-signing").unwrap().into(),
+            };
+            let spki = generate::generate(first, &request).unwrap().spki;
+            SignDigest {
+                key: Some(KeyRef {
+                    object_id: vec![id; 16],
+                    spki_sha256: Sha256::of(&spki).as_bytes().to_vec(),
+                }),
+                digest: vec![7; 32],
+            }
+        });
         let [first, second, third] = &mut seats;
         for seat in [&mut *first, &mut *second] {
             sign::digest(seat, &request).unwrap();
         }
         assert_eq!(token.generation(), 0);
         first.session().unwrap().logout().unwrap();
-        // The third never saw the key: without a login its search finds nothing and says no more.
+        // Nobody ever saw this key: without a login a search finds nothing and says no more.
+        sign::digest(third, &never_used).unwrap();
         for seat in [third, first, second] {
             sign::digest(seat, &request).unwrap();
         }

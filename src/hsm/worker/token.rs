@@ -3,7 +3,6 @@
 //! chooses a token, and there is at most one login under way, ever.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -12,6 +11,7 @@ use cryptoki::session::{Session, SessionState};
 use cryptoki::slot::Slot;
 
 use super::error::JobError;
+use super::handles::Handles;
 use super::login::PinFiles;
 use super::return_value;
 use crate::proto::worker::{KeyRef, KnownAnswer, Open, Opened, Probed};
@@ -23,8 +23,7 @@ pub(super) struct Token {
     module: Pkcs11,
     slot: Slot,
     pin_files: PinFiles,
-    /// Counts the events after which object handles must be looked up again.
-    generation: AtomicU64,
+    handles: Handles,
     /// One for each key and padding, as many as the daemon sets.
     known_answers: Mutex<Vec<Arc<KnownAnswer>>>,
     probed: OnceLock<Probed>,
@@ -67,7 +66,7 @@ impl Token {
             module,
             slot,
             pin_files,
-            generation: AtomicU64::new(0),
+            handles: Handles::default(),
             known_answers: Mutex::new(Vec::new()),
             probed: OnceLock::new(),
             changes: Mutex::new(()),
@@ -119,12 +118,17 @@ impl Token {
 
     /// Object handles learnt before this are not to be used any more.
     pub(super) fn forget_handles(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.handles.forget();
+    }
+
+    /// The handles of keys that were looked up.
+    pub(super) const fn handles(&self) -> &Handles {
+        &self.handles
     }
 
     /// Changes whenever handles are to be forgotten.
     pub(super) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.handles.generation()
     }
 
     /// Keeps a test, in place of that of the same key and padding.

@@ -72,8 +72,8 @@ async fn an_entry_edited_in_place_or_removed_is_named() {
     // The proposal, an approval, the execution.
     for index in [5, 6, 8] {
         let edit = format!(
-            "UPDATE entry SET bytes = CAST(substr(bytes, 1, 30) || x'00' || substr(bytes, 32) AS \
-             BLOB) WHERE idx = {index}"
+            "UPDATE entry SET bytes = CAST(substr(bytes, 1, 30) || CASE substr(bytes, 31, 1) \
+             WHEN x'00' THEN x'01' ELSE x'00' END || substr(bytes, 32) AS BLOB) WHERE idx = {index}"
         );
         rewrite(&state, &edit);
         refuses(&rig, &[&format!("entry {index}")]);

@@ -44,8 +44,23 @@ fn draft(request_id: &str) -> Draft {
 }
 
 fn open_with(dir: &Path, config: AuditConfig) -> Result<Journal, AuditError> {
-    let clock = Clock::Fixed(UnixMs(1_795_284_000_000));
-    Journal::open(dir, &instance(), "node-a".to_owned(), config, clock)
+    open_at(dir, config, UnixMs(1_795_284_000_000))
+}
+
+/// Opens a log that is free. A process that another test starts holds the lock of one that was just
+/// closed, from its fork to its exec; so a log in use is asked for again, for a while.
+fn open_at(dir: &Path, config: AuditConfig, at: UnixMs) -> Result<Journal, AuditError> {
+    let open = || {
+        let (node, clock) = ("node-a".to_owned(), Clock::Fixed(at));
+        Journal::open(dir, &instance(), node, config.clone(), clock)
+    };
+    for _ in 0..100 {
+        match open() {
+            Err(AuditError::InUse { .. }) => std::thread::sleep(Duration::from_millis(20)),
+            opened => return opened,
+        }
+    }
+    open()
 }
 
 fn open(dir: &Path) -> Result<Journal, AuditError> {

@@ -21,9 +21,7 @@ fn of(n: u8, outcome: Outcome) -> Draft {
 }
 
 fn open_at(dir: &Path, at: u64) -> Journal {
-    let clock = Clock::Fixed(UnixMs(at));
-    let config = AuditConfig::default();
-    Journal::open(dir, &instance(), "node-a".to_owned(), config, clock).unwrap()
+    super::open_at(dir, AuditConfig::default(), UnixMs(at)).unwrap()
 }
 
 fn used(released: u64, first: u64, last: u64) -> Usage {

@@ -1,5 +1,5 @@
 //! How much of the raw module's throughput is left behind HTTPS, Hawk, gRPC and the audit record, and
-//! what kekd alone leaves; in one run, in turns. `make bench` runs it; nothing is asserted, since a
+//! what kekd alone leaves; in one run, in turns. `make bench-lkm` runs it; nothing is asserted, since a
 //! clock on a shared machine decides nothing.
 
 use std::future::Future;
@@ -114,7 +114,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a benchmark: make bench"]
+#[ignore = "a benchmark: make bench-lkm"]
 async fn throughput() {
     let cores = std::thread::available_parallelism().unwrap().get();
     for sessions in [cores.div_ceil(2), cores] {

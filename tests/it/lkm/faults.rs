@@ -18,6 +18,8 @@ struct Load {
     right: AtomicU32,
     told_to_wait: AtomicU32,
     no_answer: AtomicU32,
+    /// What the transport said where there was no answer.
+    said: std::sync::Mutex<Vec<String>>,
 }
 
 /// Four callers that ask without a pause until told to stop; a wrong answer fails the test.
@@ -51,7 +53,8 @@ fn load(
                             assert_eq!(dek_of(&reply), [number; 32]);
                             load.right.fetch_add(1, Ordering::Relaxed);
                         }
-                        Err(_) => {
+                        Err(error) => {
+                            load.said.lock().unwrap().push(error.to_string());
                             load.no_answer.fetch_add(1, Ordering::Relaxed);
                             break;
                         }
@@ -123,10 +126,8 @@ async fn kekd_is_restarted_and_its_worker_hangs_under_load() {
             "{id}: nothing was in the way"
         );
         let lost = load.no_answer.load(Ordering::Relaxed);
-        assert_eq!(
-            lost, 0,
-            "{id}: kekd's trouble cost the cloud its connections"
-        );
+        let said = load.said.lock().unwrap().clone();
+        assert_eq!(lost, 0, "{id}: kekd's trouble cost connections: {said:?}");
     }
 }
 

@@ -61,12 +61,14 @@ fn not_kekd(found: &str) -> Failure {
 /// A copy or a proof that is refused.
 fn refused(error: AuditError) -> Failure {
     let text = error.to_string();
-    match error {
-        AuditError::Io { .. } | AuditError::Missing { .. } => {
-            Failure::new(Exit::NoInput, "INPUT_MISSING", text)
-        }
-        AuditError::RecordUnknown { .. } => Failure::new(Exit::Failed, "RECORD_UNKNOWN", text),
-        AuditError::NotSigned => Failure::new(Exit::Failed, "NOT_SIGNED", text),
-        _ => Failure::new(Exit::Malformed, "AUDIT_REFUSED", text),
+    if matches!(error, AuditError::Io { .. } | AuditError::Missing { .. }) {
+        return Failure::new(Exit::NoInput, "INPUT_MISSING", text);
     }
+    if matches!(error, AuditError::RecordUnknown { .. }) {
+        return Failure::new(Exit::Failed, "RECORD_UNKNOWN", text);
+    }
+    if matches!(error, AuditError::NotSigned) {
+        return Failure::new(Exit::Failed, "NOT_SIGNED", text);
+    }
+    Failure::new(Exit::Malformed, "AUDIT_REFUSED", text)
 }

@@ -48,6 +48,9 @@ pub struct Up {
     /// The front-end to run before it [default: kekd-lkm beside this program]
     #[arg(long, value_name = "PATH")]
     kekd_lkm: Option<PathBuf>,
+    /// Do not run the front-end: nothing but you asks kekd for anything
+    #[arg(long)]
+    without_lkm: bool,
     /// A KEK to begin with; may be given several times
     #[arg(long = "kek", value_name = "NAME=PROFILE", default_values = KEKS_DEFAULT)]
     keks: Vec<NewKek>,
@@ -66,7 +69,7 @@ impl Up {
         let endpoint = format!("https://{listen}");
         // From here on the folder is a rig, and `rig down` removes it whatever comes.
         let mut mark = self.mark(&layout, kekd, &endpoint);
-        mark.lkm = Some(Lkm {
+        mark.lkm = (!self.without_lkm).then(|| Lkm {
             program: front_end,
             url: lkm::url(https),
         });
