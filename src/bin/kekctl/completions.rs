@@ -4,10 +4,10 @@ use std::io::Write as _;
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
+use kekd::program::reader_may_leave;
 
 use crate::cli::Cli;
 use crate::exit::Exit;
-use crate::output;
 
 /// Write the completions of a shell to standard output
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ impl Completions {
     pub fn run(self) -> anyhow::Result<Exit> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "kekctl", &mut text);
-        output::reader_may_leave(std::io::stdout().lock().write_all(&text))?;
+        reader_may_leave(std::io::stdout().lock().write_all(&text))?;
         Ok(Exit::Done)
     }
 }

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use kekd::client::{ClientError, ConnectError, Refusal};
+use kekd::program::in_full;
 use kekd::recording::{Fault, RecordingError};
 use kekd::types::Next;
 use tonic::Code;
@@ -44,7 +45,7 @@ impl From<anyhow::Error> for Failure {
             .chain()
             .find_map(known)
             .unwrap_or_else(|| Self::new(Exit::Failed, "FAILED", ""));
-        failure.message = sentence(&error);
+        failure.message = in_full(error.as_ref());
         failure
     }
 }
@@ -57,19 +58,6 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
         return Some(client(error));
     }
     error.downcast_ref::<RecordingError>().map(recording)
-}
-
-/// The whole chain in one line; a cause that the error above it already quotes is left out.
-fn sentence(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        match (text.is_empty(), text.contains(&cause)) {
-            (true, _) => text = cause,
-            (false, true) => {}
-            (false, false) => text = format!("{text}: {cause}"),
-        }
-    }
-    text
 }
 
 fn client(error: &ClientError) -> Failure {

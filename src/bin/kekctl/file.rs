@@ -6,11 +6,12 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use kekd::program::reader_may_leave;
 use kekd::recording::{self, Fault, Overwrite};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{self, Stream};
+use crate::output::Stream;
 
 /// Reads a file, or standard input for `-`, of at most `len_max` bytes.
 pub fn read(path: &Path, len_max: u64) -> anyhow::Result<Vec<u8>> {
@@ -113,7 +114,7 @@ impl Target {
         if self.is_stdout() {
             let mut out = io::stdout().lock();
             let written = parts.iter().try_for_each(|part| out.write_all(part));
-            return output::reader_may_leave(written.and_then(|()| out.flush()))
+            return reader_may_leave(written.and_then(|()| out.flush()))
                 .context("standard output did not take everything");
         }
         let overwrite = match self.force {

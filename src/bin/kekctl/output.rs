@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::styling::{AnsiColor, Style};
+use kekd::program::reader_may_leave;
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -75,14 +76,6 @@ pub fn prompt(question: &str) {
     let mut to = anstream::stderr().lock();
     io::Write::write_all(&mut to, question.as_bytes()).ok();
     io::Write::flush(&mut to).ok();
-}
-
-/// A reader of standard output that went away (`kekctl … | head`) had enough: no failure.
-pub fn reader_may_leave(written: io::Result<()>) -> io::Result<()> {
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
 }
 
 /// Prints a failure to standard error and gives its exit status.

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use kekd::lkm::credential_file::CredentialFile;
 use kekd::lkm::credentials::Lane;
+use kekd::program::Failure;
 use kekd::types::KekName;
 use zeroize::Zeroizing;
-
-use crate::exit::Failure;
 
 /// Make, rotate and list Hawk credentials
 #[derive(Args)]

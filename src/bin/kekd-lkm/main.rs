@@ -1,23 +1,17 @@
 //! The front-end's command line. It reads the configuration, makes the process safe to pass DEKs
 //! through, and hands over to the library; no rule lives here.
 
-mod check_config;
 mod credential;
-mod exit;
 mod serve;
 
-use std::future::Future;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use kekd::config::{Environment, Loaded, load_as};
+use kekd::lkm;
 use kekd::lkm::config::{LkmConfig, SCHEMA};
-use kekd::telemetry;
-use rustix::process::{DumpableBehavior, Resource, Rlimit};
-
-use exit::{Exit, Failure};
+use kekd::program::{self, Failure, Output, in_runtime};
 
 /// The Local Key Manager that a contact-centre cloud calls: HTTPS and Hawk in front of kekd
 #[derive(Parser)]
@@ -62,45 +56,23 @@ enum Command {
     Credential(credential::Credential),
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    /// For people
-    Text,
-    /// One JSON array
-    Json,
-}
+const NAME: &str = "kekd-lkm";
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(asked) => {
-            let exit = match asked.use_stderr() {
-                true => Exit::Usage,
-                false => Exit::Stopped,
-            };
-            return match asked.print() {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Fatal.into(),
-                Ok(()) | Err(_) => exit.into(),
-            };
-        }
-    };
-    let ended = match arguments.command {
+    program::run(NAME, |arguments: Arguments| match arguments.command {
         Command::Serve { config } => {
             prepare(&config).and_then(|config| in_runtime(serve::serve(config)))
         }
-        Command::CheckConfig { config, output } => check_config::check_config(&config, output),
+        Command::CheckConfig { config, output } => check_config(&config, output),
         Command::Credential(command) => command.run(),
-    };
-    match ended {
-        Ok(()) => Exit::Stopped.into(),
-        Err(Failure { exit, error }) => {
-            let told = writeln!(io::stderr().lock(), "kekd-lkm: {}", exit::in_full(&*error));
-            match told {
-                Ok(()) => exit.into(),
-                Err(_) => Exit::Fatal.into(),
-            }
-        }
-    }
+    })
+}
+
+/// Prints the configuration, and reads certificate, key and credentials. Opens no socket.
+fn check_config(file: &Path, output: Output) -> Result<(), Failure> {
+    let loaded = load(file)?;
+    program::print_settings(&loaded.settings, output).map_err(Failure::fatal)?;
+    lkm::check_files(&loaded.config).map_err(Failure::configuration)
 }
 
 fn load(file: &Path) -> Result<Loaded<LkmConfig>, Failure> {
@@ -112,28 +84,6 @@ fn load(file: &Path) -> Result<Loaded<LkmConfig>, Failure> {
 /// The configuration, with logging begun and the process made safe to pass DEKs through.
 fn prepare(file: &Path) -> Result<LkmConfig, Failure> {
     let config = load(file)?.config;
-    telemetry::init(&config.log).map_err(Failure::configuration)?;
-    protect().map_err(Failure::fatal)?;
+    program::prepare(NAME, &config.log)?;
     Ok(config)
-}
-
-/// No core dump, and no other process of this user may read our memory.
-fn protect() -> io::Result<()> {
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    rustix::process::setrlimit(Resource::Core, none)?;
-    if rustix::process::geteuid().is_root() {
-        tracing::warn!("kekd-lkm runs as root; give it a user of its own");
-    }
-    Ok(())
-}
-
-fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    runtime.map_err(Failure::fatal)?.block_on(work)
 }

@@ -5,16 +5,15 @@ use std::net::SocketAddr;
 
 use kekd::lkm::config::LkmConfig;
 use kekd::lkm::{self, Listeners, LkmError};
+use kekd::program::Failure;
 use listenfd::ListenFd;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-
-use crate::exit::Failure;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Serves until told to stop.
 pub async fn serve(config: LkmConfig) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(LkmError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(LkmError::Signals)?;
+    let mut terminate = heard(SignalKind::terminate())?;
+    let mut interrupt = heard(SignalKind::interrupt())?;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => (),
@@ -28,7 +27,18 @@ pub async fn serve(config: LkmConfig) -> Result<(), Failure> {
         },
         local: bind("local.listen", config.local.listen).await?,
     };
-    Ok(lkm::run(config, listeners, stop).await?)
+    lkm::run(config, listeners, stop).await.map_err(of_lkm)
+}
+
+fn heard(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| of_lkm(LkmError::Signals(error)))
+}
+
+fn of_lkm(error: LkmError) -> Failure {
+    match error {
+        LkmError::Files(_) | LkmError::Endpoint(_) => Failure::configuration(error),
+        LkmError::Signals(_) => Failure::fatal(error),
+    }
 }
 
 /// The socket that systemd opened for us (`sd_listen_fds(3)`), as kekd-lkm.socket says.

@@ -1,7 +1,4 @@
-//! How the process ends: exit codes, and which error ends in which.
-
-use std::error::Error;
-use std::process::ExitCode;
+//! Which error of the daemon ends in which exit code. The codes are `kekd::program`'s.
 
 use kekd::flows::init::{InitError, MakeError};
 use kekd::flows::inspect::InspectError;
@@ -9,125 +6,60 @@ use kekd::flows::open::OpenError;
 use kekd::flows::profiles::ProfilesError;
 use kekd::hsm::HsmError;
 use kekd::ledger::LedgerError;
+use kekd::program::{Exit, Failure};
 use kekd::serve::ServeError;
 use kekd::types::Next;
 
-/// How the process ends (sysexits.h).
-#[derive(Debug, Clone, Copy)]
-pub enum Exit {
-    /// Stopped as asked.
-    Stopped = 0,
-    /// Wrong arguments.
-    Usage = 64,
-    /// Token, ledger and audit log do not agree, or a file of the state is missing or damaged: a
-    /// person must look before another start.
-    Refused = 65,
-    /// The token is not available at start; another start may do.
-    TokenUnavailable = 69,
-    /// Fatal while running; a start reads everything anew.
-    Fatal = 70,
-    /// The token refused the PIN, or no login was tried, so that the token does not lock.
-    Pin = 77,
-    /// The configuration, or a file or address it names, is wrong.
-    Configuration = 78,
-}
-
-/// Why it ends otherwise than asked.
-pub struct Failure {
-    pub exit: Exit,
-    pub error: Box<dyn Error>,
-}
-
-impl Failure {
-    pub fn new(exit: Exit, error: impl Into<Box<dyn Error>>) -> Self {
-        Self {
-            exit,
-            error: error.into(),
+/// A node that does not open.
+pub fn of_open(error: OpenError) -> Failure {
+    let exit = match &error {
+        // The token went away while it was looked at: as if it had not been there.
+        OpenError::Hsm(hsm) | OpenError::Inspect(InspectError::Hsm { source: hsm, .. }) => {
+            hsm_exit(hsm)
         }
-    }
-
-    pub fn configuration(error: impl Into<Box<dyn Error>>) -> Self {
-        Self::new(Exit::Configuration, error)
-    }
-
-    pub fn fatal(error: impl Into<Box<dyn Error>>) -> Self {
-        Self::new(Exit::Fatal, error)
-    }
+        OpenError::Ledger(LedgerError::Locked { .. }) => Exit::Fatal,
+        OpenError::Ledger(_)
+        | OpenError::Audit(_)
+        | OpenError::Stops(_)
+        | OpenError::Inspect(_)
+        | OpenError::KeyMissing { .. }
+        | OpenError::Lookalike { .. }
+        | OpenError::OtherKey { .. }
+        | OpenError::Incapable { .. }
+        | OpenError::Profile { .. } => Exit::Refused,
+    };
+    Failure::new(exit, error)
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
-/// The error and its causes, each once.
-pub fn in_full(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let because = error.to_string();
-        if !text.contains(&because) {
-            text = format!("{text}: {because}");
+/// An instance that was not made.
+pub fn of_init(error: InitError) -> Failure {
+    let exit = match &error {
+        InitError::Hsm(error)
+        | InitError::Make(
+            MakeError::Hsm { source: error, .. }
+            | MakeError::Inspect(InspectError::Hsm { source: error, .. }),
+        ) => hsm_exit(error),
+        InitError::Genesis(_)
+        | InitError::Make(MakeError::Profile(ProfilesError::Unreadable { .. })) => {
+            Exit::Configuration
         }
-        cause = error.source();
-    }
-    text
+        InitError::Ledger(_)
+        | InitError::Audit(_)
+        | InitError::Stops(_)
+        | InitError::Make(_)
+        | InitError::TokenInUse { .. }
+        | InitError::Incapable { .. } => Exit::Refused,
+    };
+    Failure::new(exit, error)
 }
 
-impl From<OpenError> for Failure {
-    fn from(error: OpenError) -> Self {
-        let exit = match &error {
-            // The token went away while it was looked at: as if it had not been there.
-            OpenError::Hsm(hsm) | OpenError::Inspect(InspectError::Hsm { source: hsm, .. }) => {
-                hsm_exit(hsm)
-            }
-            OpenError::Ledger(LedgerError::Locked { .. }) => Exit::Fatal,
-            OpenError::Ledger(_)
-            | OpenError::Audit(_)
-            | OpenError::Stops(_)
-            | OpenError::Inspect(_)
-            | OpenError::KeyMissing { .. }
-            | OpenError::Lookalike { .. }
-            | OpenError::OtherKey { .. }
-            | OpenError::Incapable { .. }
-            | OpenError::Profile { .. } => Exit::Refused,
-        };
-        Self::new(exit, error)
-    }
-}
-
-impl From<InitError> for Failure {
-    fn from(error: InitError) -> Self {
-        let exit = match &error {
-            InitError::Hsm(error)
-            | InitError::Make(
-                MakeError::Hsm { source: error, .. }
-                | MakeError::Inspect(InspectError::Hsm { source: error, .. }),
-            ) => hsm_exit(error),
-            InitError::Genesis(_)
-            | InitError::Make(MakeError::Profile(ProfilesError::Unreadable { .. })) => {
-                Exit::Configuration
-            }
-            InitError::Ledger(_)
-            | InitError::Audit(_)
-            | InitError::Stops(_)
-            | InitError::Make(_)
-            | InitError::TokenInUse { .. }
-            | InitError::Incapable { .. } => Exit::Refused,
-        };
-        Self::new(exit, error)
-    }
-}
-
-impl From<ServeError> for Failure {
-    fn from(error: ServeError) -> Self {
-        let exit = match error {
-            ServeError::Tls(_) => Exit::Configuration,
-            ServeError::Signals(_) | ServeError::Transport(_) | ServeError::Node(_) => Exit::Fatal,
-        };
-        Self::new(exit, error)
-    }
+/// A daemon that does not serve, or no longer.
+pub fn of_serve(error: ServeError) -> Failure {
+    let exit = match error {
+        ServeError::Tls(_) => Exit::Configuration,
+        ServeError::Signals(_) | ServeError::Transport(_) | ServeError::Node(_) => Exit::Fatal,
+    };
+    Failure::new(exit, error)
 }
 
 fn hsm_exit(error: &HsmError) -> Exit {

@@ -8,9 +8,10 @@ use kekd::clock::Clock;
 use kekd::config::Config;
 use kekd::flows;
 use kekd::flows::init::InitReport;
+use kekd::program::Failure;
 
-use crate::exit::Failure;
-use crate::serve::start_hsm;
+use crate::exit::of_init;
+use crate::serve::{close_hsm, start_hsm};
 
 /// Makes the instance.
 pub async fn init(config: Config, genesis: &Path, signatures: &[PathBuf]) -> Result<(), Failure> {
@@ -19,11 +20,11 @@ pub async fn init(config: Config, genesis: &Path, signatures: &[PathBuf]) -> Res
         .iter()
         .map(|file| read_input(file))
         .collect::<Result<Vec<_>, _>>()?;
-    let prepared = flows::init::prepare(&config, &genesis, &signatures)?;
+    let prepared = flows::init::prepare(&config, &genesis, &signatures).map_err(of_init)?;
     let hsm = start_hsm(&config)?;
     let born = flows::init::init(&config, prepared, &hsm, Clock::System).await;
-    hsm.shutdown().await;
-    report(&born?).map_err(Failure::fatal)
+    close_hsm(&hsm).await;
+    report(&born.map_err(of_init)?).map_err(Failure::fatal)
 }
 
 /// A genesis document or a signature: at most 1 MiB.

@@ -1,22 +1,17 @@
 //! The daemon's command line. It reads the configuration, makes the process safe to hold keys, and
 //! hands over to the library; no rule lives here. Exit codes are one enum, [`Exit`].
 
-mod check_config;
 mod exit;
 mod init;
 mod serve;
 
-use std::future::Future;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use kekd::config::{self, Config, Environment, Loaded};
-use kekd::{hsm, telemetry};
-use rustix::process::{DumpableBehavior, Resource, Rlimit};
-
-use exit::{Exit, Failure, in_full};
+use kekd::hsm;
+use kekd::program::{self, Failure, Output, in_runtime};
 
 /// A key daemon: RSA key-encryption keys in an HSM, unwrapping data keys.
 #[derive(Parser)]
@@ -78,33 +73,15 @@ enum Command {
     HsmWorker,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    /// For people.
-    Text,
-    /// One JSON array.
-    Json,
-}
+const NAME: &str = "kekd";
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(asked) => {
-            let exit = if asked.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Stopped
-            };
-            return match asked.print() {
-                // Whoever reads the help, for example `head`, had enough.
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Exit::Fatal.into(),
-                Ok(()) | Err(_) => exit.into(),
-            };
-        }
-    };
-    let ended = match arguments.command {
+    program::run(NAME, |arguments: Arguments| match arguments.command {
         Command::HsmWorker => hsm::worker::run().map_err(Failure::fatal),
-        Command::CheckConfig { config, output } => check_config::check_config(&config, output),
+        // Opens nothing but the file.
+        Command::CheckConfig { config, output } => {
+            program::print_settings(&load(&config)?.settings, output).map_err(Failure::fatal)
+        }
         Command::Serve { config } => {
             prepare(&config).and_then(|config| in_runtime(serve::serve(config)))
         }
@@ -114,19 +91,7 @@ fn main() -> ExitCode {
             signatures,
         } => prepare(&config)
             .and_then(|config| in_runtime(init::init(config, &genesis, &signatures))),
-    };
-    match ended {
-        Ok(()) => Exit::Stopped.into(),
-        Err(Failure { exit, error }) => {
-            // Written apart from the log, whose filter could hide it.
-            let told = writeln!(io::stderr().lock(), "kekd: {}", in_full(&*error));
-            if told.is_ok() {
-                exit.into()
-            } else {
-                Exit::Fatal.into()
-            }
-        }
-    }
+    })
 }
 
 fn load(file: &Path) -> Result<Loaded, Failure> {
@@ -138,29 +103,6 @@ fn load(file: &Path) -> Result<Loaded, Failure> {
 /// The configuration, with logging begun and the process made safe to hold keys.
 fn prepare(file: &Path) -> Result<Config, Failure> {
     let config = load(file)?.config;
-    telemetry::init(&config.log).map_err(Failure::configuration)?;
-    protect().map_err(Failure::fatal)?;
+    program::prepare(NAME, &config.log)?;
     Ok(config)
-}
-
-/// No core dump, and no other process of this user may read our memory: `RLIMIT_CORE` alone does not
-/// stop a core pattern that is a pipe (core(5)).
-fn protect() -> io::Result<()> {
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    rustix::process::setrlimit(Resource::Core, none)?;
-    if rustix::process::geteuid().is_root() {
-        tracing::warn!("kekd runs as root; give it a user of its own");
-    }
-    Ok(())
-}
-
-fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    runtime.map_err(Failure::fatal)?.block_on(work)
 }

@@ -2,40 +2,63 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kekd::clock::Clock;
 use kekd::config::Config;
 use kekd::hsm::{Hsm, WorkerCommand};
+use kekd::program::Failure;
 use kekd::serve::{self, Listeners, ServeError};
 use kekd::{flows, systemd};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::warn;
 
-use crate::exit::Failure;
+use crate::exit::{of_open, of_serve};
 
 /// Where the worker notes that the token refused the PIN, in the state folder.
 const PIN_MARK_FILE: &str = "pin-refused";
+
+/// How long the end of the HSM worker may take: it is asked to leave for two seconds, then killed.
+const HSM_CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// SIGXFSZ (signal(7)): a write beyond `LimitFSIZE`. Its default is to kill.
 const SIGXFSZ: i32 = 25;
 
 /// Opens the node, serves it until told to stop, closes it.
 pub async fn serve(config: Config) -> Result<(), Failure> {
-    let mut stop = Stop::new().map_err(ServeError::Signals)?;
+    let mut stop = Stop::new().map_err(|error| of_serve(ServeError::Signals(error)))?;
     // What only the configuration can mend is said before the token is touched.
-    serve::check_files(&config)?;
+    serve::check_files(&config).map_err(of_serve)?;
     systemd::status("opening the ledger, the audit log and the token");
     let hsm = start_hsm(&config)?;
+    let served = open_and_serve(&config, hsm.clone(), &mut stop).await;
+    close_hsm(&hsm).await;
+    served
+}
+
+async fn open_and_serve(config: &Config, hsm: Hsm, stop: &mut Stop) -> Result<(), Failure> {
     let node = tokio::select! {
-        opened = flows::open::open(&config, hsm, Clock::System) => opened.map_err(Failure::from)?,
+        opened = flows::open::open(config, hsm, Clock::System) => opened.map_err(of_open)?,
         () = stop.asked() => return Ok(()),
     };
     let node = Arc::new(node);
-    let listeners = Listeners::bind(&config)
+    let listeners = Listeners::bind(config)
         .await
         .map_err(Failure::configuration)?;
-    let served = serve::run(&config, &node, listeners, stop.asked()).await;
+    let served = serve::run(config, &node, listeners, stop.asked()).await;
     node.close().await;
-    Ok(served?)
+    served.map_err(of_serve)
+}
+
+/// Returns when the worker is gone, however far it came: one that is left behind may still be opening
+/// the token while the next kekd does, and two at once have seen an empty SoftHSM token.
+pub async fn close_hsm(hsm: &Hsm) {
+    if tokio::time::timeout(HSM_CLOSE_MAX, hsm.shutdown())
+        .await
+        .is_err()
+    {
+        warn!("the HSM worker has not ended; it is killed with this process");
+    }
 }
 
 /// The worker is this very program.

@@ -88,9 +88,6 @@ async fn an_entry_edited_in_place_or_removed_is_named() {
         fs::remove_dir_all(&state).unwrap();
         copy(&whole, &state);
     }
-    // The worker of a kekd that refused may still be opening the token; SoftHSM then shows an empty
-    // one to the next.
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     rig.start();
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use kekd::program::reader_may_leave;
 use serde::Serialize;
 
 use super::filter::FilterArgs;
@@ -56,7 +57,7 @@ impl Export {
         if target.is_stdout() {
             let mut out = BufWriter::new(std::io::stdout());
             self.write(&source, &mut out).await?;
-            output::reader_may_leave(out.flush())?;
+            reader_may_leave(out.flush())?;
             return Ok(Exit::Done);
         }
         let not_made = || {

@@ -4,6 +4,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
+use kekd::program::reader_may_leave;
 
 use super::filter::FilterArgs;
 use super::line::Line;
@@ -11,7 +12,7 @@ use super::not_kekd;
 use super::source::Source;
 use crate::connection::Connection;
 use crate::exit::Exit;
-use crate::output::{self, Format};
+use crate::output::Format;
 
 /// List records: who unwrapped what, when, and how it ended
 ///
@@ -46,7 +47,7 @@ impl List {
         source
             .each(&self.filter, self.from, &mut |_, _| (), &mut take)
             .await?;
-        output::reader_may_leave(out.flush())?;
+        reader_may_leave(out.flush())?;
         Ok(Exit::Done)
     }
 }
