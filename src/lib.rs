@@ -6,8 +6,10 @@
 // 0 — vocabulary and the outside world
 pub mod clock;
 pub mod config;
+pub mod program;
 pub mod proto;
 pub mod public_key;
+pub mod reload;
 pub mod slots;
 pub mod systemd;
 pub mod telemetry;

@@ -38,6 +38,7 @@ pub use reload::FilesError;
 pub use server::Listeners;
 
 use crate::client::ClientError;
+use crate::reload::watch;
 use crate::systemd;
 use config::LkmConfig;
 use credentials::{Credentials, Memory};
@@ -85,12 +86,12 @@ pub async fn run(
     let credentials = credentials.map_err(FilesError::from)?;
     let front_end = Arc::new(FrontEnd::new(config, credentials)?);
     let files = reload::Files::new(Arc::clone(&front_end), server, memory);
-    let tls = files.server();
+    let (tls, every) = (files.server(), files.interval());
     let hangup = signal(SignalKind::hangup()).map_err(LkmError::Signals)?;
 
     // Dropping these ends the tasks.
     let mut tasks = JoinSet::new();
-    tasks.spawn(files.watch(hangup));
+    tasks.spawn(watch(files, every, hangup));
     tasks.spawn(canary::keep(Arc::clone(&front_end)));
     tasks.spawn(keep_status(Arc::clone(&front_end)));
     tasks.spawn(keep_watchdog());

@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use tokio::signal::unix::Signal;
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info};
 use zeroize::Zeroizing;
 
 use super::credentials::{Credentials, CredentialsError, Memory};
 use super::front_end::FrontEnd;
 use super::tls::{self, TlsError};
-use crate::systemd;
+use crate::reload::Watched;
 use crate::types::Sha256;
 
 /// Why the files do not serve.
@@ -42,7 +40,7 @@ pub struct Files {
 impl Files {
     /// Takes over what was loaded at the start: `server`, and the nonces of the credentials.
     pub fn new(front_end: Arc<FrontEnd>, server: Arc<ServerConfig>, memory: Memory) -> Self {
-        let looked = look(&front_end);
+        let looked = digests(&front_end);
         Self {
             front_end,
             server: Arc::new(ArcSwap::new(server)),
@@ -57,39 +55,27 @@ impl Files {
         Arc::clone(&self.server)
     }
 
-    /// Looks again every `https.reload_interval_ms`, and at once on SIGHUP. Never returns.
-    pub async fn watch(mut self, mut hangup: Signal) {
-        let every = Duration::from_millis(self.front_end.config.https.reload_interval_ms);
-        let mut ticks = interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let told = tokio::select! {
-                _ = ticks.tick() => false,
-                _ = hangup.recv() => true,
-            };
-            if told {
-                systemd::reloading();
-            }
-            let looking = tokio::task::spawn_blocking(move || {
-                self.look_again(told);
-                self
-            });
-            match looking.await {
-                Ok(files) => self = files,
-                Err(panic) => {
-                    error!(%panic, "the files are no longer watched; restart kekd-lkm");
-                    return;
-                }
-            }
-            if told {
-                systemd::ready();
-            }
-        }
+    /// How often they are to be looked at.
+    pub fn interval(&self) -> Duration {
+        Duration::from_millis(self.front_end.config.https.reload_interval_ms)
     }
 
-    fn look_again(&mut self, told: bool) {
+    fn load(&mut self) -> Result<(), FilesError> {
+        let config = &self.front_end.config;
+        let server = tls::load(&config.https)?;
+        let credentials = Credentials::load(&config.hawk.credentials_file, &mut self.memory)?;
+        self.server.store(server);
+        self.front_end.credentials.store(Arc::new(credentials));
+        Ok(())
+    }
+}
+
+impl Watched for Files {
+    const FILES: &str = "certificate and credentials";
+
+    fn look(&mut self, told: bool) {
         // Before the load: what changes during it is seen at the next look.
-        let looked = look(&self.front_end);
+        let looked = digests(&self.front_end);
         if !told && looked == self.looked && self.fault.is_none() {
             return;
         }
@@ -109,19 +95,10 @@ impl Files {
         }
         self.fault = fault;
     }
-
-    fn load(&mut self) -> Result<(), FilesError> {
-        let config = &self.front_end.config;
-        let server = tls::load(&config.https)?;
-        let credentials = Credentials::load(&config.hawk.credentials_file, &mut self.memory)?;
-        self.server.store(server);
-        self.front_end.credentials.store(Arc::new(credentials));
-        Ok(())
-    }
 }
 
 /// The digests of the files; `None` for one that cannot be read.
-fn look(front_end: &FrontEnd) -> Vec<Option<Sha256>> {
+fn digests(front_end: &FrontEnd) -> Vec<Option<Sha256>> {
     let (https, hawk) = (&front_end.config.https, &front_end.config.hawk);
     [
         &https.certificate_file,

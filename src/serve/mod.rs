@@ -135,7 +135,8 @@ fn open(
         let files = tls_files(tcp, network)?;
         let hangup = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
         tasks.spawn(doors.clone().tcp(listener, files.server()));
-        tasks.spawn(files.watch(hangup));
+        let every = files.interval();
+        tasks.spawn(crate::reload::watch(files, every, hangup));
     }
     if let Some(listener) = listeners.unix {
         tasks.spawn(doors.unix(listener));

@@ -11,15 +11,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use tokio::signal::unix::Signal;
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::tls::{Expiry, TlsError, TlsMaterial};
 use crate::clock::UnixMs;
 use crate::config::TcpConfig;
 use crate::grpc::network::Network;
-use crate::systemd;
+use crate::reload::Watched;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -67,39 +65,35 @@ impl TlsFiles {
         Arc::clone(&self.server)
     }
 
-    /// Looks again every `reload_interval_ms`, and at once when the process is told to (SIGHUP).
-    /// Never returns.
-    pub(super) async fn watch(mut self, mut hangup: Signal) {
-        let mut ticks = interval(Duration::from_millis(self.tcp.reload_interval_ms));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let told = tokio::select! {
-                _ = ticks.tick() => false,
-                _ = hangup.recv() => true,
-            };
-            if told {
-                systemd::reloading();
-            }
-            let looking = tokio::task::spawn_blocking(move || {
-                self.look(told);
-                self
-            });
-            match looking.await {
-                Ok(files) => self = files,
-                Err(panic) => {
-                    error!(%panic, "the TLS files are no longer watched; restart kekd");
-                    return;
-                }
-            }
-            if told {
-                systemd::ready();
-            }
-        }
+    /// How often they are to be looked at.
+    pub(super) fn interval(&self) -> Duration {
+        Duration::from_millis(self.tcp.reload_interval_ms)
     }
 
+    fn tell(&mut self) {
+        let now = self.network.clock().now();
+        let notices: Vec<String> = self
+            .expiries
+            .iter()
+            .filter_map(|e| notice(e, now))
+            .chain(self.lacks.iter().cloned())
+            .collect();
+        for text in &notices {
+            if self.said.insert(text.clone()) {
+                warn!("{text}");
+            }
+        }
+        self.said.retain(|text| notices.contains(text));
+        self.network
+            .set_problems(self.fault.iter().cloned().chain(notices).collect());
+    }
+}
+
+impl Watched for TlsFiles {
+    const FILES: &str = "the TLS files";
+
     /// Loads the files again where they changed, where the last load failed, or where `told`.
-    /// Blocks.
-    pub(super) fn look(&mut self, told: bool) {
+    fn look(&mut self, told: bool) {
         // Before the load: what changes during it is seen at the next look.
         let looks = looks(&self.tcp);
         if told || self.fault.is_some() || looks != self.loaded {
@@ -123,24 +117,6 @@ impl TlsFiles {
             }
         }
         self.tell();
-    }
-
-    fn tell(&mut self) {
-        let now = self.network.clock().now();
-        let notices: Vec<String> = self
-            .expiries
-            .iter()
-            .filter_map(|e| notice(e, now))
-            .chain(self.lacks.iter().cloned())
-            .collect();
-        for text in &notices {
-            if self.said.insert(text.clone()) {
-                warn!("{text}");
-            }
-        }
-        self.said.retain(|text| notices.contains(text));
-        self.network
-            .set_problems(self.fault.iter().cloned().chain(notices).collect());
     }
 }
 

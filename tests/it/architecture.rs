@@ -10,8 +10,10 @@ const LAYERS: [&[&str]; 8] = [
         "types",
         "clock",
         "config",
+        "program",
         "proto",
         "public_key",
+        "reload",
         "slots",
         "telemetry",
         "systemd",
@@ -39,6 +41,7 @@ const BESIDE: [(&str, &[&str]); 3] = [
             "config",
             "proto",
             "public_key",
+            "reload",
             "slots",
             "systemd",
             "telemetry",
@@ -48,9 +51,12 @@ const BESIDE: [(&str, &[&str]); 3] = [
 ];
 
 /// Modules of one layer that may import each other, with the reason.
-const NEIGHBOURS: [(&str, &str); 5] = [
+const NEIGHBOURS: [(&str, &str); 8] = [
     ("telemetry", "config"), // each module receives its own section
-    ("proto", "types"),      // the words of the wire become types here
+    ("program", "config"),
+    ("program", "telemetry"), // how a program begins
+    ("reload", "systemd"),    // who asked for it is told
+    ("proto", "types"),       // the words of the wire become types here
     ("public_key", "types"),
     ("quorum", "access"),  // a genesis names clients
     ("quorum", "keyring"), // an operation is judged against the keys there are
