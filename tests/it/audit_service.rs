@@ -14,7 +14,7 @@ use prost::Message as _;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::harness::{KEKCTL, Kek, PATIENCE, Rig, must, reason};
+use crate::harness::{Kek, PATIENCE, Rig, must, reason};
 
 /// A rig whose audit log is signed ten times a second.
 fn rig() -> Rig {
@@ -24,22 +24,9 @@ fn rig() -> Rig {
     rig
 }
 
-fn auditor(rig: &Rig, args: &[&str]) -> Command {
-    let files = rig.files("auditor");
-    let mut command = Command::new(KEKCTL);
-    command
-        .env("KEKD_ENDPOINT", rig.address())
-        .env("KEKD_CA", files.ca)
-        .env("KEKD_CERT", files.certificate)
-        .env("KEKD_KEY", files.private_key)
-        .env_remove("KEKD_SOCKET")
-        .args(args);
-    command
-}
-
 fn log_key(rig: &Rig) -> PathBuf {
     let dir = rig.dir.join("export");
-    must(auditor(rig, &["ledger", "export"]).arg(&dir));
+    must(rig.auditor(&["ledger", "export"]).arg(&dir));
     dir.join("log-key.pem")
 }
 
@@ -93,31 +80,28 @@ async fn an_auditor_asks_who_unwrapped_what_and_nobody_else_may() {
     let rig = rig();
     use_it(&rig).await;
     signed(&rig, 4).await;
-    let today = lines(&mut auditor(
-        &rig,
-        &[
-            "audit",
-            "list",
-            "--kek",
-            "recordings",
-            "--since",
-            "2026-01-01",
-            "--until",
-            "2100-01-01",
-        ],
-    ));
+    let today = lines(&mut rig.auditor(&[
+        "audit",
+        "list",
+        "--kek",
+        "recordings",
+        "--since",
+        "2026-01-01",
+        "--until",
+        "2100-01-01",
+    ]));
     assert_eq!(today.len(), 3, "{today:?}");
     for line in &today {
         assert_eq!(line["outcome"], "released");
         assert_eq!(line["caller"], "spiffe://kekd.test/lkm-1");
     }
     let none = ["audit", "list", "--until", "2026-01-01"];
-    assert!(lines(&mut auditor(&rig, &none)).is_empty());
+    assert!(lines(&mut rig.auditor(&none)).is_empty());
     let refusals = ["audit", "list", "--outcome", "refused"];
-    let refusals = lines(&mut auditor(&rig, &refusals));
+    let refusals = lines(&mut rig.auditor(&refusals));
     assert_eq!(refusals.len(), 1);
     assert_eq!(refusals[0]["reason"], "KEYPAIR_UNKNOWN");
-    let csv = must(&mut auditor(&rig, &["audit", "export", "--format", "csv"])).stdout;
+    let csv = must(&mut rig.auditor(&["audit", "export", "--format", "csv"])).stdout;
     assert_eq!(String::from_utf8(csv).unwrap().lines().count(), 5);
 
     for name in ["operator", "lkm-1", "stranger"] {
@@ -198,9 +182,12 @@ async fn a_record_is_proved_online_and_from_a_copy() {
     let key = ["--log-key", key.to_str().unwrap()];
     let proof = rig.dir.join("proof");
     let proof_name = proof.to_str().unwrap();
-    must(auditor(&rig, &["audit", "prove", "2", "--out", proof_name]).args(key));
+    must(
+        rig.auditor(&["audit", "prove", "2", "--out", proof_name])
+            .args(key),
+    );
     let check = ["audit", "prove", "--check", proof_name];
-    let told = lines(auditor(&rig, &check).args(key));
+    let told = lines(rig.auditor(&check).args(key));
     assert_eq!(
         (&told[0]["size"], &told[0]["record"]["index"]),
         (&4.into(), &2.into())
@@ -208,7 +195,7 @@ async fn a_record_is_proved_online_and_from_a_copy() {
     let text = fs::read_to_string(&proof).unwrap();
     assert!(text.ends_with(&note));
     fs::write(&proof, text.replace("index 2", "index 1")).unwrap();
-    assert_eq!(refused(auditor(&rig, &check).args(key)).0, 65);
+    assert_eq!(refused(rig.auditor(&check).args(key)).0, 65);
 
     use_it(&rig).await;
     rig.stop().await;
@@ -226,7 +213,7 @@ async fn a_record_is_proved_online_and_from_a_copy() {
         "--checkpoint",
         old.to_str().unwrap(),
     ];
-    let report = lines(auditor(&rig, &verify).args(key));
+    let report = lines(rig.auditor(&verify).args(key));
     // An orderly stop signs what is there.
     assert_eq!(
         (&report[0]["size"], &report[0]["signed"]),
@@ -234,9 +221,9 @@ async fn a_record_is_proved_online_and_from_a_copy() {
     );
     assert_eq!(report[0]["signatures_verified"], true);
     let from_copy = ["audit", "prove", "7", "--file", copy];
-    must(auditor(&rig, &from_copy).args(key));
+    must(rig.auditor(&from_copy).args(key));
     assert_eq!(
-        lines(&mut auditor(&rig, &["audit", "list", "--file", copy])).len(),
+        lines(&mut rig.auditor(&["audit", "list", "--file", copy])).len(),
         8
     );
     assert_eq!(fs::read(copy).unwrap(), before);
@@ -259,7 +246,7 @@ async fn a_record_is_proved_online_and_from_a_copy() {
         )
         .unwrap();
     drop(damaged);
-    let (exit, message) = refused(&mut auditor(&rig, &["audit", "verify", copy]));
+    let (exit, message) = refused(&mut rig.auditor(&["audit", "verify", copy]));
     assert_eq!(exit, 65);
     assert!(message.contains("record 5"), "{message}");
 }

@@ -313,6 +313,16 @@ impl Rig {
         command
     }
 
+    /// `kekctl` as the rig's auditor.
+    pub fn auditor(&self, arguments: &[&str]) -> Command {
+        let (mut command, files) = (self.kekctl(), self.files("auditor"));
+        command
+            .env("KEKD_CERT", files.certificate)
+            .env("KEKD_KEY", files.private_key)
+            .args(arguments);
+        command
+    }
+
     /// A command that sees this rig's token.
     pub fn token_command(&self, program: &str) -> Command {
         let mut command = Command::new(program);

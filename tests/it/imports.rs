@@ -95,11 +95,7 @@ async fn old_deks_unwrap(rig: &Rig, officers: &Officers<'_>, legacy: &Legacy) {
 }
 
 async fn shown(rig: &Rig) -> String {
-    let mut command = rig.kekctl();
-    let files = rig.files("auditor");
-    command.env("KEKD_CERT", files.certificate);
-    command.env("KEKD_KEY", files.private_key);
-    let output = must(command.args(["kek", "show", "old"]));
+    let output = must(&mut rig.auditor(&["kek", "show", "old"]));
     String::from_utf8(output.stdout).unwrap()
 }
 

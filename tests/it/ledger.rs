@@ -9,18 +9,8 @@ use serde_json::Value;
 
 use crate::harness::{KEKCTL, Rig, must, reason};
 
-/// kekctl as the rig's auditor.
 fn auditor(rig: &Rig) -> Command {
-    let files = rig.files("auditor");
-    let mut command = Command::new(KEKCTL);
-    command
-        .env("KEKD_ENDPOINT", rig.address())
-        .env("KEKD_CA", files.ca)
-        .env("KEKD_CERT", files.certificate)
-        .env("KEKD_KEY", files.private_key)
-        .env_remove("KEKD_SOCKET")
-        .args(["ledger"]);
-    command
+    rig.auditor(&["ledger"])
 }
 
 fn exported(rig: &Rig) -> PathBuf {

@@ -7,20 +7,7 @@ use std::time::Instant;
 use kekd::types::Padding;
 use serde_json::Value;
 
-use crate::harness::{KEKCTL, Kek, PATIENCE, Rig, must};
-
-fn auditor(rig: &Rig, args: &[&str]) -> Command {
-    let files = rig.files("auditor");
-    let mut command = Command::new(KEKCTL);
-    command
-        .env("KEKD_ENDPOINT", rig.address())
-        .env("KEKD_CA", files.ca)
-        .env("KEKD_CERT", files.certificate)
-        .env("KEKD_KEY", files.private_key)
-        .env_remove("KEKD_SOCKET")
-        .args(args);
-    command
-}
+use crate::harness::{Kek, PATIENCE, Rig, must};
 
 fn json(command: &mut Command) -> Value {
     serde_json::from_slice(&must(command.args(["--output", "json"])).stdout).unwrap()
@@ -54,14 +41,14 @@ async fn a_witness_cosigns_what_grew_and_refuses_a_fork() {
     rig.set("audit", "checkpoint_interval_ms = 100");
     rig.start();
     let export = rig.dir.join("export");
-    must(auditor(&rig, &["ledger", "export"]).arg(&export));
+    must(rig.auditor(&["ledger", "export"]).arg(&export));
     let instance = fs::read_to_string(export.join("instance")).unwrap();
     let (instance, key) = (instance.trim(), export.join("log-key.pem"));
     let dir = rig.dir.join("witness");
     let (dir_name, key_name) = (dir.to_str().unwrap(), key.to_str().unwrap());
     let log = ["--log-key", key_name, "--instance", instance];
     let init = ["witness", "init", dir_name, "--name", "witness.test/w1"];
-    let made = json(auditor(&rig, &init).args(log));
+    let made = json(rig.auditor(&init).args(log));
     let witness = made["witness"].as_str().unwrap();
 
     let note = rig.dir.join("note");
@@ -71,23 +58,23 @@ async fn a_witness_cosigns_what_grew_and_refuses_a_fork() {
     for size in [3, 6] {
         unwrap_some(&rig).await;
         signed(&rig, size).await;
-        let cosigned = json(&mut auditor(&rig, &cosign));
+        let cosigned = json(&mut rig.auditor(&cosign));
         assert_eq!(
             (&cosigned["size"], &cosigned["before"]),
             (&size.into(), &(size - 3).into())
         );
-        let seen = json(auditor(&rig, &check).args(log));
+        let seen = json(rig.auditor(&check).args(log));
         assert_eq!(seen["size"], size);
     }
     // Once more: nothing grew, and that is no fork.
-    assert_eq!(json(&mut auditor(&rig, &cosign))["before"], 6);
+    assert_eq!(json(&mut rig.auditor(&cosign))["before"], 6);
     let text = fs::read_to_string(&note).unwrap();
     fs::write(
         &note,
         text.replacen("witness.test/w1", "witness.test/w2", 1),
     )
     .unwrap();
-    let refused = auditor(&rig, &check).args(log).output().unwrap();
+    let refused = rig.auditor(&check).args(log).output().unwrap();
     assert_eq!(refused.status.code(), Some(65), "{refused:?}");
 
     // The witness has seen another history, or a longer one: it refuses and forgets nothing.
@@ -97,7 +84,7 @@ async fn a_witness_cosigns_what_grew_and_refuses_a_fork() {
     let forked = known.replace(root, &format!("root {}", "0".repeat(64)));
     for memory in [forked, known.replace("size 6", "size 7")] {
         fs::write(&newest, &memory).unwrap();
-        let mut command = auditor(&rig, &cosign);
+        let mut command = rig.auditor(&cosign);
         let refused = command.args(["--output", "json"]).output().unwrap();
         let error: Value = serde_json::from_slice(&refused.stderr).unwrap();
         assert_eq!(error["error"]["reason"], "FORK", "{error}");
@@ -106,6 +93,6 @@ async fn a_witness_cosigns_what_grew_and_refuses_a_fork() {
     }
     // A witness that lost its memory is none.
     fs::write(&newest, "").unwrap();
-    let refused = auditor(&rig, &cosign).output().unwrap();
+    let refused = rig.auditor(&cosign).output().unwrap();
     assert_eq!(refused.status.code(), Some(65));
 }

@@ -1,7 +1,6 @@
 //! `kekctl execute`: one officer orders what a quorum has approved.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,10 +15,11 @@ use crate::exit::Exit;
 use crate::officer::facts::Facts;
 use crate::officer::find::{self, Found, ProposalRef};
 use crate::officer::key::Named;
+use crate::officer::now;
 use crate::officer::purpose::Purpose;
 use crate::officer::signer::Signer;
+use crate::officer::statement_file::Elsewhere;
 use crate::officer::view::{self, ProposalView};
-use crate::officer::{now, statement_file};
 use crate::output::{self, Format, Stream};
 
 /// Execute an approved proposal
@@ -40,15 +40,8 @@ pub struct Execute {
     /// The proposal: its id, or 8 or more of its first digits
     #[arg(value_name = "ID")]
     proposal: ProposalRef,
-    /// A statement that --statement-out wrote, signed elsewhere
-    #[arg(long, value_name = "FILE", requires = "signature")]
-    statement: Option<PathBuf>,
-    /// The signature made elsewhere over it
-    #[arg(long, value_name = "FILE", requires = "statement")]
-    signature: Option<PathBuf>,
-    /// Write the statement to this file (- for standard output) to sign it elsewhere; sign nothing
-    #[arg(long, value_name = "FILE", conflicts_with = "signature")]
-    statement_out: Option<PathBuf>,
+    #[command(flatten)]
+    elsewhere: Elsewhere,
     #[command(flatten)]
     signer: Signer,
 }
@@ -56,20 +49,17 @@ pub struct Execute {
 impl Execute {
     pub async fn run(self, kekd: &Connection, format: Format) -> anyhow::Result<Exit> {
         let client = kekd.open().await?;
-        let (text, signature) = match (&self.statement, &self.signature) {
-            (Some(statement), Some(signature)) => (
-                statement_file::statement(statement)?,
-                statement_file::signature(signature)?,
-            ),
-            _ => {
+        let (text, signature) = match self.elsewhere.read()? {
+            Some(signed) => signed,
+            None => {
                 let found = find::find(&client, &self.proposal).await?;
                 let execution = self.draft(&client, &found, format).await?;
                 let text = execution.text().to_vec();
-                if let Some(path) = &self.statement_out {
-                    let id = found.proposal.id;
-                    let file = path.display();
-                    let next = format!("kekctl execute {id} --statement {file} --signature");
-                    statement_file::write(path, Purpose::Execute, &text, next, format)?;
+                let command = format!("kekctl execute {}", found.proposal.id);
+                if self
+                    .elsewhere
+                    .write(Purpose::Execute, &text, &command, format)?
+                {
                     return Ok(Exit::Done);
                 }
                 let signature = self.sign(&execution, &found, format)?;

@@ -1,7 +1,6 @@
 //! `kekctl suspend`: one officer stops a KEK, or all. In effect when this returns.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use kekd::client::Client;
@@ -16,7 +15,8 @@ use crate::officer::facts::Facts;
 use crate::officer::key::Named;
 use crate::officer::purpose::Purpose;
 use crate::officer::signer::Signer;
-use crate::officer::{nonce, now, statement_file};
+use crate::officer::statement_file::Elsewhere;
+use crate::officer::{nonce, now};
 use crate::output::{self, Format, Stream};
 
 /// Stop a KEK, or all, at once; only a quorum lifts it (propose reinstate)
@@ -39,15 +39,8 @@ pub struct Suspend {
     /// Stop every KEK, those to come included
     #[arg(long)]
     all: bool,
-    /// A statement that --statement-out wrote, signed elsewhere
-    #[arg(long, value_name = "FILE", requires = "signature")]
-    statement: Option<PathBuf>,
-    /// The signature made elsewhere over it
-    #[arg(long, value_name = "FILE", requires = "statement")]
-    signature: Option<PathBuf>,
-    /// Write the statement to this file (- for standard output) to sign it elsewhere; sign nothing
-    #[arg(long, value_name = "FILE", conflicts_with = "signature")]
-    statement_out: Option<PathBuf>,
+    #[command(flatten)]
+    elsewhere: Elsewhere,
     #[command(flatten)]
     signer: Signer,
 }
@@ -55,23 +48,17 @@ pub struct Suspend {
 impl Suspend {
     pub async fn run(self, kekd: &Connection, format: Format) -> anyhow::Result<Exit> {
         let client = kekd.open().await?;
-        let (text, signature) = match (&self.statement, &self.signature) {
-            (Some(statement), Some(signature)) => (
-                statement_file::statement(statement)?,
-                statement_file::signature(signature)?,
-            ),
-            _ => {
+        let (text, signature) = match self.elsewhere.read()? {
+            Some(signed) => signed,
+            None => {
                 let suspension = self.draft(&client, format).await?;
                 let text = suspension.text().to_vec();
-                if let Some(path) = &self.statement_out {
-                    let file = path.display();
-                    let next = format!("kekctl suspend --statement {file} --signature");
-                    statement_file::write(path, Purpose::Suspend, &text, next, format)?;
+                let (purpose, command) = (Purpose::Suspend, "kekctl suspend");
+                if self.elsewhere.write(purpose, &text, command, format)? {
                     return Ok(Exit::Done);
                 }
                 let facts = Facts::of_suspension(&suspension);
                 let instance = suspension.instance_id;
-                let purpose = Purpose::Suspend;
                 let signature = self.signer.sign(purpose, &text, instance, &facts, format)?;
                 (text, signature)
             }
