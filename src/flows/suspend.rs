@@ -45,8 +45,9 @@ impl Node {
             .judge_suspension(&statement, &signature)
         {
             Ok(suspension) => suspension,
-            // The same statement again: it was lost on the way that the first one was heard. After a
-            // quorum lifted that stop it is none any more, and must not pass for one.
+            // The same officer's stop again, or the same statement: it was lost on the way that the
+            // first one was heard. After a quorum lifted that stop it is none any more, and must not
+            // pass for one.
             Err(refusal @ Refusal::SoAlready { .. }) => {
                 return match holds(&snapshot, &statement) {
                     true => Ok(true),
@@ -115,7 +116,8 @@ impl Node {
             });
             match self.append(event, Timing::Regardless).await {
                 Ok(_) => return Ok(()),
-                // A crash between the entry and the clearing of the marker.
+                // A crash between the entry and the clearing of the marker, or a stop of the same
+                // officer that came by the marker and by the network.
                 Err(PenError::Refused(why)) if matches!(*why, Refusal::SoAlready { .. }) => {
                     return Ok(());
                 }
@@ -133,6 +135,8 @@ impl Node {
                 info!("a stop of the host is in the ledger");
                 Ok(())
             }
+            // The host's own is in force.
+            Err(PenError::Refused(why)) if matches!(*why, Refusal::SoAlready { .. }) => Ok(()),
             Err(why) => Err(why),
         }
     }

@@ -8,7 +8,7 @@ use super::state::State;
 use crate::clock::UnixMs;
 use crate::keyring::{Origin, Version};
 use crate::proto::v1;
-use crate::quorum::{Begun, Effect, Governance, ProposalId, World};
+use crate::quorum::{Begun, Effect, Governance, ImportVersion, MakeVersion, ProposalId, World};
 use crate::types::{KekName, KeypairId, Sha256};
 
 /// Longest reason of an execution without effect, in bytes.
@@ -70,6 +70,17 @@ impl State {
         self.take(effects)
     }
 
+    /// What is asked of an entry before it is written, beside what is asked whenever it is read.
+    pub(super) fn is_news(&self, event: &Event) -> Result<(), EntryError> {
+        if let Event::Suspended(e) = event {
+            self.governance
+                .judge_suspension(&e.statement, &e.signature)?;
+        } else if let Event::SuspendedByHost(e) = event {
+            self.governance.judge_host_stop(target(&e.kek)?.as_ref())?;
+        }
+        Ok(())
+    }
+
     /// The judge, and what it judges an entry against.
     const fn judge(&mut self, at: UnixMs) -> (&mut Governance, World<'_>) {
         let world = World {
@@ -104,6 +115,12 @@ impl State {
         id: ProposalId,
         at: UnixMs,
     ) -> Result<(), EntryError> {
+        if let Some(Begun::Make(MakeVersion { version: asked, .. }))
+        | Some(Begun::Import(ImportVersion { version: asked, .. })) =
+            self.governance.begun(version.keypair_id)
+        {
+            keys::is_certified_as(&version, asked, self.issuing_certificate())?;
+        }
         let (governance, world) = self.judge(at);
         let effects = governance.activate(&version, id, &world)?;
         self.keyring.add(version)?;

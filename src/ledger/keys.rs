@@ -1,8 +1,12 @@
 //! What an entry says about keys, read strictly: ids, public keys and certificates must agree with
 //! each other before anything is built from them. Whether the token holds them is not seen here.
 
+use std::time::Duration;
+
 use der::{Decode as _, Encode as _};
 use x509_cert::Certificate;
+use x509_cert::name::Name;
+use x509_cert::time::Validity;
 
 use super::error::EntryError;
 use super::state::InstanceKey;
@@ -10,10 +14,12 @@ use crate::clock::UnixMs;
 use crate::keyring::{Lifecycle, Origin, Stops, Version};
 use crate::proto::{self, v1};
 use crate::public_key::{P256PublicKey, RsaPublicKey};
+use crate::quorum::{NewVersion, Refusal};
 use crate::types::{KeypairId, Sha256};
 
 /// Longest key profile, in bytes.
 const PROFILE_LEN_MAX: usize = 64 * 1024;
+const SECONDS_PER_DAY: u64 = 86_400;
 /// Longest certificate, in bytes.
 const CERTIFICATE_LEN_MAX: usize = 16 * 1024;
 
@@ -63,6 +69,44 @@ pub(super) fn certificate_of(
         expires_at: UnixMs(u64::try_from(end).unwrap_or(u64::MAX)),
         is_self_signed: tbs.issuer() == tbs.subject(),
     })
+}
+
+/// Whether a version's certificate has the subject and the validity that were approved. It ends with
+/// the issuing key's at the latest, because it would not verify after that.
+pub(super) fn is_certified_as(
+    version: &Version,
+    asked: &NewVersion,
+    issuing_certificate: &[u8],
+) -> Result<(), EntryError> {
+    let certificates = Certificate::from_der(&version.certificate)
+        .and_then(|own| Ok((own, Certificate::from_der(issuing_certificate)?)));
+    let Ok((own, issuer)) = certificates else {
+        return refused("certificate", "a DER certificate");
+    };
+    let (own, issuer) = (own.tbs_certificate(), issuer.tbs_certificate());
+    let as_approved = |what, expected: String, found: String| match expected == found {
+        true => Ok(()),
+        false => Err(EntryError::from(Refusal::NotAsApproved {
+            what,
+            expected,
+            found,
+        })),
+    };
+    // In one spelling: officers approve a text, and a certificate has a structure.
+    let subject = asked.certificate_subject.parse::<Name>();
+    let subject = subject.map_or_else(|_| String::new(), |name| name.to_string());
+    as_approved("certificate's subject", subject, own.subject().to_string())?;
+    let end = |validity: &Validity| validity.not_after.to_unix_duration();
+    let valid = u64::from(asked.certificate_valid_days).saturating_mul(SECONDS_PER_DAY);
+    let begin = own.validity().not_before.to_unix_duration();
+    let expected = begin.saturating_add(Duration::from_secs(valid));
+    let expected = match version.is_self_signed {
+        true => expected,
+        false => expected.min(end(issuer.validity())),
+    };
+    let shown = |at: Duration| UnixMs(u64::try_from(at.as_millis()).unwrap_or(u64::MAX)).rfc3339();
+    let found = shown(end(own.validity()));
+    as_approved("end of the certificate", shown(expected), found)
 }
 
 /// What the keyring keeps of a certificate.

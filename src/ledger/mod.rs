@@ -104,6 +104,9 @@ impl Ledger {
     pub fn prepare(&self, event: Event, now: UnixMs) -> Result<Prepared, LedgerError> {
         let size = self.state.head().size;
         let time = now.max(self.state.latest());
+        self.state
+            .is_news(&event)
+            .map_err(|source| LedgerError::refused(size, source))?;
         let entry = StoredEntry::encode(size, time, Some(self.state.instance_id()), event);
         let next = State::clone(&self.state)
             .advance(&entry)

@@ -1,6 +1,8 @@
 //! Reading beside the writer: what is read is what is committed, and every proof leads to its note.
 
 use super::*;
+use crate::keyring::Version;
+use crate::quorum::{Genesis, NewVersion};
 use crate::types::Next;
 
 #[test]
@@ -131,4 +133,46 @@ fn two_writers_do_not_both_write() {
     );
     drop((ledger, other));
     assert_eq!(site.open().unwrap().state().size(), 3);
+}
+
+/// A version is certified as its proposal says: the name, and how long.
+#[test]
+fn a_certificate_for_another_name_or_another_time_is_refused() {
+    let made = keys::version(&frozen_kek(1), NOW).unwrap();
+    let issuer = frozen_birth().issuing_certificate;
+    let genesis = Genesis::parse(&frozen_birth().genesis).unwrap();
+    let approved = &genesis.keks()[0];
+    let asked = |subject: &str, valid_days| NewVersion {
+        kek: approved.name.clone(),
+        profile: approved.profile.clone(),
+        profile_sha256: Sha256::of(&made.profile),
+        certificate_subject: subject.to_owned(),
+        certificate_valid_days: valid_days,
+    };
+    let (subject, days) = (
+        &*approved.certificate_subject,
+        approved.certificate_valid_days,
+    );
+    let judged = |subject: &str, valid_days| {
+        keys::is_certified_as(&made, &asked(subject, valid_days), &issuer)
+            .map_err(|refused| refused.to_string())
+    };
+    assert_eq!(judged(subject, days), Ok(()));
+    // Another spelling of the same name.
+    assert_eq!(judged(&subject.replace("CN=", "cn="), days), Ok(()));
+    for (subject, days, said) in [
+        ("CN=mallory", days, "certificate's subject: expected"),
+        (&*format!("{subject},O=x"), days, "certificate's subject"),
+        (subject, days - 1, "end of the certificate: expected"),
+    ] {
+        let refused = judged(subject, days).unwrap_err();
+        assert!(refused.contains(said), "{refused}");
+    }
+    // Without an issuer's end in the way, it must end when it was to end.
+    let own = Version {
+        is_self_signed: true,
+        ..made.clone()
+    };
+    let longer = keys::is_certified_as(&own, &asked(subject, days + 1), &issuer);
+    assert!(longer.unwrap_err().to_string().contains("end of the"));
 }

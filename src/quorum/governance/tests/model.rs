@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::signing::Person;
-use super::stage::{DAY, HOUR, SECOND};
+use super::stage::{DAY, SECOND};
 use crate::access::{Identity, Role};
 use crate::keyring::{Lifecycle, Version};
 use crate::quorum::genesis::Recovery;
@@ -65,6 +65,12 @@ struct Run {
     spki: Option<Sha256>,
 }
 
+#[derive(Default)]
+pub(super) struct Stopped {
+    pub(super) newest: u64,
+    by: BTreeSet<String>,
+}
+
 pub(super) struct Model {
     pub(super) instance: Sha256,
     pub(super) epoch: u64,
@@ -74,7 +80,7 @@ pub(super) struct Model {
     pub(super) recover: Rule,
     pub(super) cases: BTreeMap<ProposalId, Case>,
     pub(super) keks: BTreeMap<KekName, Vec<Key>>,
-    pub(super) stops: BTreeMap<Option<KekName>, u64>,
+    pub(super) stops: BTreeMap<Option<KekName>, Stopped>,
     heard: BTreeSet<Vec<u8>>,
     running: BTreeMap<KeypairId, Run>,
     ids: BTreeSet<KeypairId>,
@@ -188,7 +194,7 @@ impl Model {
             Move::Activate(version, proposal) => self.activate(version, *proposal),
             Move::Destroyed(id) => self.destroyed(*id),
             Move::Suspend(text, signed) => self.suspend(text, signed),
-            Move::HostStop(kek) => self.stop(kek.clone()),
+            Move::HostStop(kek) => self.stop(kek.clone(), "the host"),
         };
         if taken.is_some() {
             let next = Sha256::of(self.roots.last().unwrap().as_bytes());
@@ -315,153 +321,6 @@ impl Model {
         }
         Some(())
     }
-
-    /// Everything an order must be.
-    fn ordered(&self, order: &Execution, signed: &Signed, at: u64) -> Option<Arc<Proposal>> {
-        let case = self.cases.get(&order.proposal)?;
-        let proposal = &case.proposal;
-        let kind = proposal.operation.kind();
-        must(order.instance_id == self.instance && order.kind == kind)?;
-        must(order.effect == proposal.operation.effect())?;
-        let by = Self::signer(&self.who(kind), signed, "execution@kekd", order.text())?;
-        must(by == order.officer && case.phase(at) == Phase::Executable)?;
-        let lock = u64::try_from(proposal.time_lock.as_millis()).unwrap();
-        must(order.at.0 >= (case.met? + lock) / SECOND * SECOND)?;
-        must(order.at < proposal.expires_at && order.at.0.abs_diff(at) <= HOUR)?;
-        let new = self.newcomers(&proposal.operation);
-        must(
-            new.iter()
-                .all(|officer| case.proven.contains(&officer.name)),
-        )?;
-        self.fits(proposal, at)?;
-        Some(Arc::clone(proposal))
-    }
-
-    fn begin(
-        &mut self,
-        order: &Execution,
-        signed: &Signed,
-        id: Option<KeypairId>,
-        at: u64,
-    ) -> Option<()> {
-        let proposal = self.ordered(order, signed, at)?;
-        let (kek, spki) = match &proposal.operation {
-            Operation::CreateKek(v) | Operation::RotateKek { version: v, .. } => {
-                (Some(&v.kek), None)
-            }
-            Operation::ImportKek {
-                version,
-                spki_sha256,
-            } => (Some(&version.kek), Some(*spki_sha256)),
-            Operation::DestroyVersion { .. } => (None, None),
-            _ => return None,
-        };
-        must(kek.is_some() == id.is_some())?;
-        let id = match &proposal.operation {
-            Operation::DestroyVersion { keypair_id, .. } => *keypair_id,
-            _ => self.fresh(id?)?,
-        };
-        let proposal = order.proposal;
-        self.running.insert(
-            id,
-            Run {
-                proposal,
-                kek: kek.cloned(),
-                spki,
-            },
-        );
-        self.cases.get_mut(&order.proposal)?.began = true;
-        Some(())
-    }
-
-    fn fresh(&mut self, id: KeypairId) -> Option<KeypairId> {
-        must(self.key(id).is_none() && self.ids.insert(id)).map(|()| id)
-    }
-
-    fn mandated(&mut self, id: ProposalId, keypair_id: KeypairId, at: u64) -> Option<()> {
-        let (_, mandate) = self
-            .mandates
-            .values()
-            .find(|(known, _)| *known == id)?
-            .clone();
-        must(self.rule(OperationKind::SetRotationMandate).allowed)?;
-        let kek = mandate.version.kek.clone();
-        let made = self.active(&kek)?.made;
-        must(at >= made + u64::from(mandate.interval_days_min) * DAY && at < mandate.until.0)?;
-        must(!self.stops.contains_key(&None) && !self.stops.contains_key(&Some(kek.clone())))?;
-        must(!self.is_being_made(&kek))?;
-        let keypair_id = self.fresh(keypair_id)?;
-        let run = Run {
-            proposal: id,
-            kek: Some(kek),
-            spki: None,
-        };
-        self.running.insert(keypair_id, run);
-        Some(())
-    }
-
-    fn is_being_made(&self, kek: &KekName) -> bool {
-        self.running
-            .values()
-            .any(|run| run.kek.as_ref() == Some(kek))
-    }
-
-    fn fail(&mut self, id: KeypairId) -> Option<()> {
-        let run = self.running.remove(&id)?;
-        self.close(run.proposal, Phase::Failed);
-        Some(())
-    }
-
-    fn activate(&mut self, version: &Version, proposal: ProposalId) -> Option<()> {
-        let run = self.running.get(&version.keypair_id)?;
-        must(run.proposal == proposal && run.kek.as_ref() == Some(&version.kek))?;
-        must(run.spki.is_none_or(|spki| spki == version.spki_sha256))?;
-        must(
-            self.keks
-                .values()
-                .flatten()
-                .all(|key| key.spki != version.spki_sha256),
-        )?;
-        let number = self.keks.get(&version.kek).map_or(0, Vec::len) + 1;
-        must(usize::try_from(version.number) == Ok(number))?;
-        self.running.remove(&version.keypair_id);
-        let all = self.keks.entry(version.kek.clone()).or_default();
-        if let Some(retired) = all.last_mut().filter(|key| key.life == Lifecycle::Active) {
-            retired.life = Lifecycle::Deactivated;
-        }
-        all.push(Self::key_of(version));
-        self.close(proposal, Phase::Executed);
-        Some(())
-    }
-
-    fn destroyed(&mut self, id: KeypairId) -> Option<()> {
-        let proposal = self
-            .running
-            .get(&id)
-            .filter(|run| run.kek.is_none())?
-            .proposal;
-        self.running.remove(&id);
-        self.close(proposal, Phase::Executed)?;
-        self.key(id)?.life = Lifecycle::Destroyed;
-        Some(())
-    }
-
-    fn suspend(&mut self, text: &Suspension, signed: &Signed) -> Option<()> {
-        must(text.instance_id == self.instance)?;
-        let by = Self::signer(&self.officers, signed, "suspension@kekd", text.text())?;
-        must(by == text.officer && !self.heard.contains(text.text()))?;
-        let kek = name(&text.target);
-        self.stop(kek)?;
-        self.heard.insert(text.text().to_vec());
-        Some(())
-    }
-
-    fn stop(&mut self, kek: Option<KekName>) -> Option<()> {
-        must(kek.as_ref().is_none_or(|kek| self.keks.contains_key(kek)))?;
-        self.stops
-            .insert(kek, u64::try_from(self.roots.len()).unwrap());
-        Some(())
-    }
 }
 
 pub(super) fn name(target: &Target) -> Option<KekName> {
@@ -472,3 +331,4 @@ pub(super) fn name(target: &Target) -> Option<KekName> {
 }
 
 mod effects;
+mod orders;

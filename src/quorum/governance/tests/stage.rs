@@ -179,6 +179,18 @@ impl Stage {
 
     /// Takes a deed in at the present, or leaves everything as it was.
     pub(super) fn take(&mut self, deed: &Deed) -> Result<(), Refusal> {
+        match deed {
+            Deed::Suspend(statement, signature) => {
+                self.governance.judge_suspension(statement, signature)?;
+            }
+            Deed::HostStop(kek) => self.governance.judge_host_stop(kek.as_ref())?,
+            _ => {}
+        }
+        self.read(deed)
+    }
+
+    /// As [`Stage::take`], for an entry that a ledger has already.
+    pub(super) fn read(&mut self, deed: &Deed) -> Result<(), Refusal> {
         let mut next = self.clone();
         let effects = next.judge(deed)?;
         for effect in effects {

@@ -114,3 +114,81 @@ fn a_stop_of_a_kek_that_is_none_is_refused() {
     refused!(stage.suspend("alice", nowhere), Refusal::Keyring(_));
     assert_eq!(stage.governance.stops().count(), 0);
 }
+
+#[test]
+fn a_stop_in_force_is_not_made_again_by_whoever_made_it() {
+    let mut stage = Stage::new();
+    let by_host = |kek: Option<&str>| Deed::HostStop(kek.map(self::kek));
+    stage.suspend("alice", Target::All).unwrap();
+    let size = stage.roots.len();
+    refused!(
+        stage.suspend("alice", Target::All),
+        Refusal::SoAlready { .. }
+    );
+    assert_eq!(stage.roots.len(), size, "nothing was written");
+    // Another officer, another target and the host say something else; each says it once.
+    stage.suspend("dave", Target::All).unwrap();
+    stage.suspend("alice", Target::Kek(kek("a"))).unwrap();
+    stage.take(&by_host(None)).unwrap();
+    stage.take(&by_host(Some("a"))).unwrap();
+    for deed in [by_host(None), by_host(Some("a"))] {
+        refused!(stage.take(&deed), Refusal::SoAlready { .. });
+    }
+    let stops: Vec<_> = stage.governance.stops().collect();
+    let names = |n: usize| {
+        stops[n]
+            .1
+            .all
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(0), ["alice", "dave", "host"]);
+    assert_eq!(names(1), ["alice", "host"]);
+    // Lifted is lifted: from then on a stop is a new one.
+    let lift = stage.agreed(CUSTODIANS, Operation::Reinstate(Target::All));
+    stage.execute("bob", lift).unwrap();
+    stage.suspend("alice", Target::All).unwrap();
+}
+
+#[test]
+fn a_stop_in_force_is_made_again_against_what_would_lift_it() {
+    let mut stage = Stage::new();
+    stage.suspend("alice", Target::All).unwrap();
+    let of_a = stage.agreed(CUSTODIANS, Operation::Reinstate(Target::All));
+    assert_eq!(stage.phase(of_a), crate::quorum::Phase::Executable);
+    stage.suspend("alice", Target::All).unwrap();
+    refused!(stage.execute("bob", of_a), Refusal::StoppedSince { .. });
+    // Once for what is open now, and not for another target's.
+    refused!(
+        stage.suspend("alice", Target::All),
+        Refusal::SoAlready { .. }
+    );
+    stage.suspend("alice", Target::Kek(kek("a"))).unwrap();
+    stage
+        .open("bob", Operation::Reinstate(Target::Kek(kek("a"))))
+        .unwrap();
+    refused!(
+        stage.suspend("alice", Target::All),
+        Refusal::SoAlready { .. }
+    );
+    stage.suspend("alice", Target::Kek(kek("a"))).unwrap();
+}
+
+#[test]
+fn a_ledger_that_has_repeated_stops_is_read() {
+    let mut stage = Stage::new();
+    let here = stage.governance.instance_id();
+    for n in [1, 2, 3] {
+        let text = Suspension::draft(here, Target::All, "alice", [n; 16], stage.now).unwrap();
+        let signature = Person::of("alice").sign(SUSPENSION_NAMESPACE, text.text());
+        let deed = Deed::Suspend(text.text().to_vec(), signature);
+        stage.read(&deed).unwrap();
+        stage.read(&Deed::HostStop(None)).unwrap();
+    }
+    let (_, stop) = stage.governance.stops().next().unwrap();
+    assert_eq!((stop.newest, &*stop.by), (7, "alice"));
+    let lift = stage.agreed(CUSTODIANS, Operation::Reinstate(Target::All));
+    stage.execute("bob", lift).unwrap();
+    assert_eq!(stage.governance.stops().count(), 0);
+}

@@ -35,7 +35,7 @@ impl Model {
             }
             Operation::WithdrawRotationMandate { kek } => must(self.mandates.contains_key(kek)),
             Operation::Reinstate(target) => {
-                must(*self.stops.get(&name(target))? < proposal.head.size)
+                must(self.stops.get(&name(target))?.newest < proposal.head.size)
             }
             Operation::RevokeVersion { keypair_id, .. } => {
                 let life = find(*keypair_id)?.life;
