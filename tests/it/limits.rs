@@ -9,7 +9,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::harness::{Kek, Rig, dek};
-use crate::unwrap::resident_kib;
 
 /// The HTTP/2 connection preface and an empty SETTINGS frame (RFC 9113 sections 3.4 and 6.5).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
@@ -366,4 +365,14 @@ async fn the_connection_cap_holds() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(back, "connections that ended still count");
+}
+
+/// VmRSS of a process (proc_pid_status(5)).
+pub fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

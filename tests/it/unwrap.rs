@@ -10,6 +10,7 @@ use kekd::proto::v1::{self, Outcome, UnwrapRequest};
 use kekd::types::{Padding, RequestId, Sha256};
 
 use crate::harness::{Kek, Rig, dek, must, openssl_options, pem_bytes, reason};
+use crate::limits::resident_kib;
 use crate::token::{Token, on_each_token};
 
 on_each_token! {
@@ -390,16 +391,6 @@ async fn memory_kib(rig: &Rig) -> u64 {
         .into_iter()
         .map(resident_kib)
         .sum()
-}
-
-/// VmRSS of a process (proc_pid_status(5)).
-pub fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 async fn a_stream_answers_refusals_and_goes_on(token: Token) {
