@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cryptoki_sys::*;
 
-use crate::rules::{Action, choose};
+use crate::rules::{Action, choose, wait_for_another};
 
 /// One call to the module.
 pub struct Call<'a> {
@@ -70,6 +70,10 @@ impl Call<'_> {
             Some(Action::Hang) => loop {
                 sleep(Duration::from_secs(3600));
             },
+            Some(Action::Hold) => {
+                wait_for_another();
+                real()
+            }
             Some(Action::Segv) => die_of_segv(),
             Some(Action::Abort) => std::process::abort(),
             // SAFETY: always safe; unlike `exit` it runs none of the real module's destructors.

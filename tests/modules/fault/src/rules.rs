@@ -6,6 +6,8 @@ use std::fs::{File, metadata, read_to_string};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::thread::sleep;
+use std::time::Duration;
 
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_RV};
 
@@ -22,6 +24,7 @@ pub enum Action {
     LieAttribute(CK_ATTRIBUTE_TYPE, Vec<u8>),
     Delay { ms: u64 },
     Hang,
+    Hold,
     Segv,
     Abort,
     Exit,
@@ -50,9 +53,7 @@ static SCRIPT: Mutex<(Option<Stamp>, Vec<Rule>)> = Mutex::new((None, Vec::new())
 pub fn choose(function: &str, asks_size: bool) -> Option<Action> {
     let path = var_os("PKCS11_FAULT_SCRIPT")?;
     let mut script = SCRIPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let stamp = metadata(&path)
-        .ok()
-        .map(|m| (m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec()));
+    let stamp = stamp(&path);
     if script.0 != stamp {
         let text = read_to_string(&path).unwrap_or_default();
         let rules = text
@@ -89,6 +90,29 @@ pub fn choose(function: &str, asks_size: bool) -> Option<Action> {
         }
     }
     chosen
+}
+
+fn stamp(path: &OsString) -> Option<Stamp> {
+    let found = metadata(path).ok()?;
+    let (device, inode) = (found.dev(), found.ino());
+    Some((
+        device,
+        inode,
+        found.len(),
+        found.mtime(),
+        found.mtime_nsec(),
+    ))
+}
+
+/// Waits until there is another script than the one that was read last.
+pub fn wait_for_another() {
+    let Some(path) = var_os("PKCS11_FAULT_SCRIPT") else {
+        return;
+    };
+    let of_now = SCRIPT.lock().unwrap_or_else(PoisonError::into_inner).0;
+    while stamp(&path) == of_now {
+        sleep(Duration::from_millis(2));
+    }
 }
 
 /// True for the first process to ask: a file beside the script remembers it.
@@ -160,6 +184,7 @@ fn parse_action(function: &str, words: &[&str]) -> Option<Action> {
             ms: ms.parse().ok()?,
         },
         ["hang"] => Action::Hang,
+        ["hold"] => Action::Hold,
         ["segv"] => Action::Segv,
         ["abort"] => Action::Abort,
         ["exit"] => Action::Exit,
@@ -195,6 +220,7 @@ mod tests {
         assert_eq!(rule.action, Action::LieAttribute(0x162, vec![0]));
         for line in [
             "* * hang",
+            "C_Decrypt * hold",
             "C_Sign 1 corrupt",
             "C_Login 1 delay 500",
             "C_WrapKey * ok 24",
