@@ -10,9 +10,9 @@ use cryptoki::object::{Attribute, AttributeType};
 use kekd::audit::{Draft, Journal, Outcome};
 use kekd::clock::Clock;
 use kekd::config::{AuditConfig, Environment, load};
-use kekd::hsm::{Hsm, KeyRef, UnwrapJob, WorkerCommand};
+use kekd::hsm::{Asker, Hsm, KeyRef, UnwrapJob, WorkerCommand};
 use kekd::public_key::{RsaPublicKey, rsa_spki};
-use kekd::types::{KeypairId, Padding, RequestId, Sha256};
+use kekd::types::{KeypairId, Lane, Padding, RequestId, Sha256};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -130,6 +130,7 @@ async fn from_key_to_key(
     // As a start of kekd does; what it learns of the token's keys is its own.
     hsm.inventory().await?;
     let wrapped_dek = public_key.wrap(Padding::OaepSha1, &[7; 32])?;
+    let caller = "uid:7".parse()?;
     let once = async |key: &KeyRef| {
         let job = UnwrapJob {
             key: key.clone(),
@@ -138,7 +139,9 @@ async fn from_key_to_key(
             implicit_rejection_key: None,
         };
         let began = Instant::now();
-        hsm.unwrap(&job, began + Duration::from_secs(30)).await?;
+        let deadline = began + Duration::from_secs(30);
+        hsm.unwrap(&job, &Asker::new(&caller, Lane::Interactive, deadline))
+            .await?;
         anyhow::Ok(micros(began.elapsed()))
     };
     let (mut cold, mut few, mut many) = (histogram()?, histogram()?, histogram()?);

@@ -68,8 +68,9 @@ pub struct HsmConfig {
     /// of processors. 1 to 64.
     #[serde(default = "default_sessions")]
     pub sessions: usize,
-    /// Calls that may wait for a session before further ones are refused as busy. One client gets
-    /// no more than an even part of them. 1 to 65536.
+    /// Calls that may wait for a session before further ones are refused as busy: half of them in the
+    /// interactive lane, half in the bulk lane. In each, one client gets no more than an even part.
+    /// 1 to 65536.
     #[serde(default = "default_queue_len_max")]
     pub queue_len_max: usize,
     /// Milliseconds one unwrap may take inside the HSM before the worker process is killed and
@@ -144,6 +145,16 @@ pub struct LimitsConfig {
     /// Milliseconds one unary call, or one request of a stream, may take, whatever deadline it
     /// names; and as many again until a stream's client takes an answer, or is cut. 100 to 600000.
     pub request_timeout_ms_max: u64,
+    /// Wrapped DEKs of one client that may fail to unwrap under one KEK within
+    /// `failures_window_ms`; then the client is refused under that KEK, and an alarm is raised. There
+    /// is no value that turns this off. 1 to 1000000.
+    pub failures_max: u32,
+    /// Milliseconds after which all of `failures_max` are back; they come back one after another.
+    /// 1000 to 86400000.
+    pub failures_window_ms: u64,
+    /// Refused attempts of one client that are recorded in the audit log within a minute. Further
+    /// ones are counted and not recorded. 1 to 1000000.
+    pub refusals_recorded_per_minute_max: u32,
 }
 
 /// The audit log: `[audit]`.
@@ -195,6 +206,9 @@ impl Default for LimitsConfig {
             keepalive_timeout_ms: 10_000,
             connection_age_ms_max: 3_600_000,
             request_timeout_ms_max: 10_000,
+            failures_max: 100,
+            failures_window_ms: 600_000,
+            refusals_recorded_per_minute_max: 600,
         }
     }
 }
@@ -231,7 +245,7 @@ fn default_sessions() -> usize {
 }
 
 const fn default_queue_len_max() -> usize {
-    256
+    512
 }
 
 const fn default_call_timeout_ms() -> u64 {

@@ -43,7 +43,7 @@ pub(super) const KEKD: Schema<Config> = Schema {
 };
 
 /// Every key there is. A test holds this list against the types.
-pub(super) const KEYS: [&str; 35] = [
+pub(super) const KEYS: [&str; 38] = [
     "state_dir",
     "node",
     "hsm.module",
@@ -73,6 +73,9 @@ pub(super) const KEYS: [&str; 35] = [
     "limits.keepalive_timeout_ms",
     "limits.connection_age_ms_max",
     "limits.request_timeout_ms_max",
+    "limits.failures_max",
+    "limits.failures_window_ms",
+    "limits.refusals_recorded_per_minute_max",
     "audit.queue_len_max",
     "audit.batch_len_max",
     "audit.sync_timeout_ms",

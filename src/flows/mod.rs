@@ -20,6 +20,7 @@ mod noted;
 pub mod open;
 mod pen;
 pub mod profiles;
+mod ration;
 mod recipient;
 mod saga;
 mod schedule;
@@ -34,6 +35,7 @@ mod vigil;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
@@ -43,7 +45,7 @@ use crate::access::{AccessError, Caller, Identity};
 use crate::audit::{AuditError, Draft, Journal, Outcome};
 use crate::clock::{Clock, UnixMs};
 use crate::config::Config;
-use crate::hsm::{Capabilities, Hsm, HsmState};
+use crate::hsm::{Capabilities, Hsm, HsmState, Quota};
 use crate::ledger::{Ledger, LedgerReader, State};
 use crate::merkle::Head;
 use crate::types::{KeypairId, RequestId};
@@ -52,6 +54,7 @@ use import::Certified;
 use notary::Notary;
 use noted::Noted;
 use pen::Pen;
+use ration::Ration;
 use shares::Shares;
 use status::Counters;
 use stop::Switch;
@@ -100,8 +103,10 @@ pub struct Node {
     announced: Mutex<BTreeSet<(KeypairId, u32)>>,
     /// Attempts; each that is begun takes a place in the audit log's queue.
     attempts: Arc<Shares>,
-    /// Turns at the HSM.
-    turns: Arc<Shares>,
+    /// What each caller may fail under each KEK.
+    quota: Quota,
+    /// What of each caller's refusals is recorded.
+    ration: Ration,
     /// Counted since the start of the process.
     pub counters: Counters,
     started_at: UnixMs,
@@ -153,8 +158,12 @@ impl Node {
             switch,
             // As many as fill the HSM's queue and one batch of records.
             attempts: Shares::new(in_all, at_hsm.saturating_add(config.audit.batch_len_max)),
-            // Two for each session: the next is there when one ends, and nobody else waits long.
-            turns: Shares::new(at_hsm, sessions.saturating_mul(2)),
+            quota: Quota::new(
+                config.limits.failures_max,
+                Duration::from_millis(config.limits.failures_window_ms),
+                clock,
+            ),
+            ration: Ration::new(config.limits.refusals_recorded_per_minute_max),
             counters: Counters::default(),
             started_at: clock.now(),
         }

@@ -1,7 +1,8 @@
 //! Fair shares of what all callers use together. A caller that floods the node fills its own share
-//! and is told that it is busy; the others are served as before. The invariant: a caller never holds
-//! more than an even part of the places, and a part of them is nobody's, so that who comes next
-//! finds room.
+//! and is told that it is busy; the others are served as before. A caller's two lanes count as two
+//! callers, so that its own bulk does not stand in the way of who waits. The invariant: no lane of a
+//! caller ever holds more than an even part of the places, and a part of them is nobody's, so that who
+//! comes next finds room.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,6 +14,7 @@ use tokio::time::timeout_at;
 
 use super::unwrap::UnwrapError;
 use crate::access::Identity;
+use crate::types::Lane;
 
 /// One place in so many is kept for callers who hold none.
 const KEPT_ONE_IN: usize = 8;
@@ -26,7 +28,7 @@ pub(super) struct Shares {
     /// How many of its places one caller may use at once. Those who hold more wait for themselves,
     /// and nobody else waits behind them.
     at_once: usize,
-    callers: Mutex<HashMap<Identity, Held>>,
+    callers: Mutex<HashMap<(Lane, Identity), Held>>,
 }
 
 struct Held {
@@ -47,9 +49,14 @@ impl Shares {
     ///
     /// # Errors
     /// [`UnwrapError::Busy`] at once where its share is full.
-    pub(super) fn take(self: &Arc<Self>, identity: &Identity) -> Result<Place, UnwrapError> {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        lane: Lane,
+        identity: &Identity,
+    ) -> Result<Place, UnwrapError> {
+        let caller = (lane, identity.clone());
         let mut callers = self.callers();
-        let already = callers.get(identity).map_or(0, |held| held.places);
+        let already = callers.get(&caller).map_or(0, |held| held.places);
         let others = callers.len() - usize::from(already > 0);
         let shared = self.places - self.places / KEPT_ONE_IN;
         if already >= (shared / (others + 1)).max(1) {
@@ -57,45 +64,42 @@ impl Shares {
                 retry_after: RETRY_AFTER,
             });
         }
-        let held = callers.entry(identity.clone()).or_insert_with(|| Held {
+        let held = callers.entry(caller.clone()).or_insert_with(|| Held {
             places: 0,
             turns: Arc::new(Semaphore::new(self.at_once)),
         });
         held.places += 1;
         Ok(Place {
             shares: Arc::clone(self),
-            identity: identity.clone(),
+            caller,
             turns: Arc::clone(&held.turns),
         })
     }
 
-    /// A place, and the wait for a turn on it: until both are dropped. Gives the time waited.
+    /// A place, and the wait for a turn on it: until both are dropped.
     ///
     /// # Errors
     /// As [`Shares::take`], and [`UnwrapError::DeadlineExceeded`].
     pub(super) async fn turn(
         self: &Arc<Self>,
+        lane: Lane,
         identity: &Identity,
         deadline: Instant,
-    ) -> Result<(Turn, Duration), UnwrapError> {
-        let place = self.take(identity)?;
-        let began = Instant::now();
+    ) -> Result<Turn, UnwrapError> {
+        let place = self.take(lane, identity)?;
         let turn = timeout_at(deadline.into(), Arc::clone(&place.turns).acquire_owned()).await;
         match turn {
-            Ok(Ok(turn)) => Ok((
-                Turn {
-                    _turn: turn,
-                    _place: place,
-                },
-                began.elapsed(),
-            )),
+            Ok(Ok(turn)) => Ok(Turn {
+                _turn: turn,
+                _place: place,
+            }),
             // The semaphore is never closed.
             Ok(Err(_)) => Err(UnwrapError::Internal),
             Err(_) => Err(UnwrapError::DeadlineExceeded),
         }
     }
 
-    fn callers(&self) -> MutexGuard<'_, HashMap<Identity, Held>> {
+    fn callers(&self) -> MutexGuard<'_, HashMap<(Lane, Identity), Held>> {
         // Every change under the lock is whole: a panic elsewhere leaves nothing half done.
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,14 +108,14 @@ impl Shares {
 /// One place, held until dropped.
 pub(super) struct Place {
     shares: Arc<Shares>,
-    identity: Identity,
+    caller: (Lane, Identity),
     turns: Arc<Semaphore>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut callers = self.shares.callers();
-        if let Entry::Occupied(mut held) = callers.entry(self.identity.clone()) {
+        if let Entry::Occupied(mut held) = callers.entry(self.caller.clone()) {
             if held.get().places <= 1 {
                 held.remove();
             } else {
@@ -137,7 +141,7 @@ mod tests {
     }
 
     fn fill(shares: &Arc<Shares>, identity: &Identity) -> Vec<Place> {
-        std::iter::from_fn(|| shares.take(identity).ok()).collect()
+        std::iter::from_fn(|| shares.take(Lane::Bulk, identity).ok()).collect()
     }
 
     #[test]
@@ -146,11 +150,11 @@ mod tests {
         let (flood, good) = (caller("flood"), caller("good"));
         let mut flooding = fill(&shares, &flood);
         assert_eq!(flooding.len(), 56, "alone: all but what is kept");
-        let place = shares.take(&good).unwrap();
-        assert!(shares.take(&flood).is_err());
+        let place = shares.take(Lane::Bulk, &good).unwrap();
+        assert!(shares.take(Lane::Bulk, &flood).is_err());
         // As places come back, both come to the same.
         flooding.truncate(28);
-        assert!(shares.take(&flood).is_err());
+        assert!(shares.take(Lane::Bulk, &flood).is_err());
         let mut served = fill(&shares, &good);
         served.push(place);
         assert_eq!(served.len(), 28);
@@ -164,13 +168,28 @@ mod tests {
     }
 
     #[test]
+    fn a_callers_bulk_takes_no_place_of_its_interactive_lane() {
+        let shares = Shares::new(64, 64);
+        let one = caller("one");
+        let bulk = fill(&shares, &one);
+        assert_eq!(bulk.len(), 56);
+        let interactive: Vec<Place> =
+            std::iter::from_fn(|| shares.take(Lane::Interactive, &one).ok()).collect();
+        assert_eq!(interactive.len(), 28);
+    }
+
+    #[test]
     fn many_callers_get_one_place_each_at_least() {
         let shares = Shares::new(4, 1);
         let places: Vec<Place> = (0..20)
-            .map(|number| shares.take(&caller(&number.to_string())).unwrap())
+            .map(|number| {
+                shares
+                    .take(Lane::Bulk, &caller(&number.to_string()))
+                    .unwrap()
+            })
             .collect();
         assert_eq!(places.len(), 20);
-        assert!(shares.take(&caller("0")).is_err());
+        assert!(shares.take(Lane::Bulk, &caller("0")).is_err());
     }
 
     #[tokio::test]
@@ -178,12 +197,16 @@ mod tests {
         let shares = Shares::new(64, 1);
         let (flood, good) = (caller("flood"), caller("good"));
         let far = Instant::now() + Duration::from_secs(3600);
-        let turn = shares.turn(&flood, far).await.unwrap();
-        let late = shares.turn(&flood, Instant::now()).await;
+        let turn = shares.turn(Lane::Bulk, &flood, far).await.unwrap();
+        let late = shares.turn(Lane::Bulk, &flood, Instant::now()).await;
         assert!(matches!(late, Err(UnwrapError::DeadlineExceeded)));
-        let other = shares.turn(&good, far).await.unwrap();
+        let other = shares.turn(Lane::Bulk, &good, far).await.unwrap();
         drop((turn, other));
-        shares.turn(&flood, far).await.map(drop).unwrap();
+        shares
+            .turn(Lane::Bulk, &flood, far)
+            .await
+            .map(drop)
+            .unwrap();
         assert_eq!(shares.callers().len(), 0);
     }
 }

@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Node;
 use crate::audit::JournalStatus;
 use crate::clock::UnixMs;
-use crate::hsm::{HsmState, HsmStatus};
+use crate::hsm::{HsmState, HsmStatus, OracleAlarm};
 use crate::ledger::State;
 use crate::types::Sha256;
+
+/// Sentences about callers in one status, of each kind.
+const ALARMS_SAID_MAX: usize = 64;
 
 /// Counters since the start of the process. Relaxed: they are read by people.
 #[derive(Debug, Default)]
@@ -34,6 +37,8 @@ pub struct Counted {
     pub unwraps_released: u64,
     /// Unwraps refused or failed.
     pub unwraps_refused: u64,
+    /// Those of them that are not in the audit log: beyond their caller's quota or ration.
+    pub refusals_unrecorded: u64,
 }
 
 /// The state of the node at one moment.
@@ -53,6 +58,8 @@ pub struct NodeStatus {
     pub ledger: (u64, Sha256),
     /// The audit log.
     pub audit: JournalStatus,
+    /// Callers whose wrapped DEKs do not unwrap.
+    pub oracle_alarms: Vec<OracleAlarm>,
     /// Counters.
     pub counted: Counted,
     /// When the process started.
@@ -78,6 +85,9 @@ impl Node {
         problems.extend(audit.why_not.clone());
         problems.extend(self.stops_said(&state));
         problems.extend(self.clock_suspect());
+        let oracle_alarms = self.quota.alarms();
+        problems.extend(oracle_alarms.iter().take(ALARMS_SAID_MAX).map(said));
+        problems.extend(self.ration.problems().into_iter().take(ALARMS_SAID_MAX));
         if audit.unrecorded > 0 {
             let count = audit.unrecorded;
             problems.push(format!(
@@ -92,6 +102,7 @@ impl Node {
             ledger: (state.size(), state.root()),
             hsm,
             audit,
+            oracle_alarms,
             counted: self.counted(),
             started_at: self.started_at,
         }
@@ -129,6 +140,21 @@ impl Node {
         Counted {
             unwraps_released: read(&self.counters.released),
             unwraps_refused: read(&self.counters.refused),
+            refusals_unrecorded: self.ration.unrecorded(),
         }
     }
+}
+
+fn said(alarm: &OracleAlarm) -> String {
+    let OracleAlarm {
+        caller,
+        kek,
+        since,
+        refused,
+    } = alarm;
+    let since = since.rfc3339();
+    format!(
+        "ORACLE ALARM: {caller} sends wrapped DEKs that do not unwrap under {kek}, since {since}; \
+         {refused} calls were refused for it"
+    )
 }

@@ -1,8 +1,9 @@
 //! One unwrap, from an authenticated identity to a DEK that may leave. The steps are numbered as in
 //! ARCHITECTURE.md, "One unwrap"; steps 1, 2 and 7 belong to `grpc/`.
 //!
-//! The invariant this file keeps: every attempt ends in exactly one durable audit record, and a DEK
-//! leaves only after the record of its release.
+//! The invariant this file keeps: every attempt ends in exactly one durable audit record, or is a
+//! refusal beyond its caller's ration (`ration.rs`), which is counted; and a DEK leaves only after the
+//! record of its release.
 
 mod error;
 
@@ -19,12 +20,12 @@ use super::recipient::check as check_recipient;
 use super::{Node, label};
 use crate::access::Identity;
 use crate::audit::{Draft, Outcome, Sealed};
-use crate::hsm::{HsmError, KeyRef, RewrapJob, UnwrapJob};
+use crate::hsm::{Asker, HsmError, KeyRef, Presence, RewrapJob, UnwrapJob};
 use crate::keyring::{KeyringError, Version, VersionState};
 use crate::stops::Passage;
 use crate::types::{
-    Dek, EndUser, KekName, KeypairId, Next, Padding, ReleaseForm, RequestId, RewrappedDek, Sha256,
-    TypeError, WrappedDek,
+    Dek, EndUser, KekName, KeypairId, Lane, Next, Padding, ReleaseForm, RequestId, RewrappedDek,
+    Sha256, TypeError, WrappedDek,
 };
 
 /// Work is not begun when less than this is left of the caller's deadline: one RSA-3072 operation
@@ -59,6 +60,14 @@ pub struct Malformed {
     pub error: TypeError,
 }
 
+/// How the caller of an attempt waits for it.
+struct Patience {
+    lane: Lane,
+    deadline: Instant,
+    /// Whether the caller is still there.
+    presence: Presence,
+}
+
 /// What leaves.
 pub enum Release {
     /// The DEK.
@@ -87,20 +96,32 @@ enum SealedRelease {
 
 impl Node {
     /// Unwraps one DEK, or says why not; either way the attempt is recorded before this returns. Only
-    /// what a caller floods the node with, so that it is not even begun, has no record.
+    /// what a caller floods the node with, so that it is not even begun or is refused more often than
+    /// is recorded, has no record.
     ///
-    /// The attempt runs as a task of its own: a caller that hangs up does not take the record along.
+    /// The attempt runs as a task of its own: a caller that hangs up does not take the record along. An
+    /// attempt whose caller has hung up does not begin at the HSM.
     pub async fn unwrap(
         self: &Arc<Self>,
         identity: &Identity,
         command: UnwrapCommand,
+        lane: Lane,
         deadline: Instant,
     ) -> Result<Unwrapped, UnwrapError> {
         let node = Arc::clone(self);
         let identity = identity.clone();
+        let (_attendance, presence) = Presence::begin();
         let attempt = tokio::spawn(async move {
-            let _turn = node.attempts.turn(&identity, deadline).await?;
-            node.attempt(&identity, command, deadline).await
+            let patience = Patience {
+                lane,
+                deadline,
+                presence,
+            };
+            let _turn = tokio::select! {
+                turn = node.attempts.turn(lane, &identity, deadline) => turn?,
+                () = patience.presence.ended() => return Err(UnwrapError::CallerLeft),
+            };
+            node.attempt(&identity, command, &patience).await
         });
         let result = attempt.await.unwrap_or_else(|panic| {
             error!(%panic, "an unwrap panicked");
@@ -115,10 +136,11 @@ impl Node {
         &self,
         identity: &Identity,
         malformed: Malformed,
+        lane: Lane,
         deadline: Instant,
     ) -> UnwrapError {
         self.counters.count_unwrap(false);
-        let _turn = match self.attempts.turn(identity, deadline).await {
+        let _turn = match self.attempts.turn(lane, identity, deadline).await {
             Ok(turn) => turn,
             Err(not_begun) => return not_begun,
         };
@@ -126,40 +148,30 @@ impl Node {
         let Some(request_id) = request_id else {
             return UnwrapError::Internal;
         };
-        let error = UnwrapError::Malformed(malformed.error);
         let draft = Draft {
             keypair_id: malformed.keypair_id,
-            outcome: error.outcome(),
-            reason: error.reason(),
             ..Draft::new(identity.to_string(), request_id)
         };
-        match self.journal.record(draft).await {
-            Ok(_) => error,
-            Err(audit) => audit.into(),
-        }
+        let error = UnwrapError::Malformed(malformed.error);
+        self.refused(identity, draft, error).await
     }
 
     async fn attempt(
         &self,
         identity: &Identity,
         command: UnwrapCommand,
-        deadline: Instant,
+        patience: &Patience,
     ) -> Result<Unwrapped, UnwrapError> {
         let mut draft = self.draft(identity, &command);
         match self
-            .unwrap_sealed(identity, &command, deadline, &mut draft)
+            .unwrap_sealed(identity, &command, patience, &mut draft)
             .await
         {
             Ok((passage, sealed)) => {
                 let request_id = command.request_id;
                 self.release(draft, request_id, passage, sealed).await
             }
-            Err(error) => {
-                draft.outcome = error.outcome();
-                draft.reason = error.reason();
-                self.journal.record(draft).await?;
-                Err(error)
-            }
+            Err(error) => Err(self.refused(identity, draft, error).await),
         }
     }
 
@@ -182,28 +194,33 @@ impl Node {
         &self,
         identity: &Identity,
         command: &UnwrapCommand,
-        deadline: Instant,
+        patience: &Patience,
         draft: &mut Draft,
     ) -> Result<(Passage, SealedRelease), UnwrapError> {
         // 2. Work nobody will wait for is not begun.
-        if deadline.saturating_duration_since(Instant::now()) < DEADLINE_LEFT_MIN {
+        if patience.deadline.saturating_duration_since(Instant::now()) < DEADLINE_LEFT_MIN {
             return Err(UnwrapError::DeadlineTooShort);
         }
 
         // 3 and 4. As everything stands now.
         let version = &self.judge(identity, command, |kek| draft.kek = Some(kek.clone()))?;
 
-        // 5. The HSM, as long as it is the one this ledger is tied to. What comes back is sealed.
+        // 5. The HSM, as long as it is the one this ledger is tied to, and as far as this caller's
+        //    failures under this KEK allow. What comes back is sealed.
         if !self.vigil.is_ours() {
             return Err(UnwrapError::HsmUnavailable {
                 retry_after: RETRY_AFTER_OUTAGE,
             });
         }
-        let (_turn, waited) = self.turns.turn(identity, deadline).await?;
-        draft.queue = waited;
+        let allowance = self.quota.allowance(identity, &version.kek);
+        let asker = &Asker::new(identity, patience.lane, patience.deadline)
+            .while_present(&patience.presence)
+            .within(allowance.ok_or(UnwrapError::Busy {
+                retry_after: RETRY_AFTER_OUTAGE,
+            })?);
         let sealed = match &command.recipient {
-            None => self.unwrap_clear(version, command, deadline, draft).await?,
-            Some(to) => self.rewrap(version, command, to, deadline, draft).await?,
+            None => self.unwrap_clear(version, command, asker, draft).await?,
+            Some(to) => self.rewrap(version, command, to, asker, draft).await?,
         };
 
         // 3 and 4 again. The HSM took its time: what was stopped, revoked or withdrawn meanwhile is
@@ -248,7 +265,7 @@ impl Node {
         &self,
         version: &Version,
         command: &UnwrapCommand,
-        deadline: Instant,
+        asker: &Asker<'_>,
         draft: &mut Draft,
     ) -> Result<SealedRelease, UnwrapError> {
         let job = UnwrapJob {
@@ -260,9 +277,9 @@ impl Node {
                 Padding::OaepSha1 | Padding::OaepSha256 => None,
             },
         };
-        let answer = self.hsm.unwrap(&job, deadline).await;
+        let answer = self.hsm.unwrap(&job, asker).await;
         let answer = answer.map_err(|error| self.failed_on(version, error))?;
-        draft.queue += answer.queue;
+        draft.queue = answer.queue;
         draft.hsm = answer.hsm;
         Ok(SealedRelease::Clear(answer.value))
     }
@@ -272,7 +289,7 @@ impl Node {
         version: &Version,
         command: &UnwrapCommand,
         to: &Recipient,
-        deadline: Instant,
+        asker: &Asker<'_>,
         draft: &mut Draft,
     ) -> Result<SealedRelease, UnwrapError> {
         check_recipient(to)?;
@@ -283,14 +300,14 @@ impl Node {
             recipient_spki: to.spki.clone(),
             recipient_padding: to.padding,
         };
-        let answer = match self.hsm.rewrap(&job, deadline).await {
+        let answer = match self.hsm.rewrap(&job, asker).await {
             Err(error @ HsmError::Unsupported { .. }) => {
                 warn!(%error, "the token cannot wrap to this recipient");
                 return Err(UnwrapError::RecipientNotPossible);
             }
             answer => answer.map_err(|error| self.failed_on(version, error))?,
         };
-        draft.queue += answer.queue;
+        draft.queue = answer.queue;
         draft.hsm = answer.hsm;
         Ok(SealedRelease::Recipient(answer.value))
     }
@@ -301,8 +318,21 @@ impl Node {
         if let HsmError::Busy { retry_after } = error {
             return UnwrapError::Busy { retry_after };
         }
+        if let HsmError::FailuresTooMany {
+            retry_after,
+            is_first,
+        } = error
+        {
+            return UnwrapError::FailuresTooMany {
+                retry_after,
+                is_first,
+            };
+        }
         if matches!(error, HsmError::Undecryptable) {
             return UnwrapError::Undecryptable;
+        }
+        if matches!(error, HsmError::CallerLeft) {
+            return UnwrapError::CallerLeft;
         }
         if matches!(error, HsmError::DeadlineExceeded) {
             return UnwrapError::DeadlineExceeded;

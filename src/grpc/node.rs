@@ -8,9 +8,12 @@ use tonic::{Request, Response, Status};
 use super::network::Network;
 use crate::config::{HsmConfig, LimitsConfig};
 use crate::flows::Node;
-use crate::hsm::{HsmState, HsmStatus};
+use crate::hsm::{HsmState, HsmStatus, OracleAlarm};
 use crate::proto::v1;
 use crate::proto::v1::node_service_server::NodeService;
+
+/// Alarms in one answer.
+const ALARMS_MAX: usize = 64;
 
 /// The service.
 pub struct NodeState {
@@ -36,6 +39,8 @@ impl NodeState {
             queue_len_max: count(hsm.queue_len_max),
             request_bytes_max: count(limits.request_bytes_max),
             hsm_call_timeout_ms: hsm.call_timeout_ms,
+            failures_max: limits.failures_max,
+            failures_window_ms: limits.failures_window_ms,
         };
         Self {
             node,
@@ -80,10 +85,26 @@ impl NodeService for NodeState {
                 unwraps_refused: status.counted.unwraps_refused,
                 connections_accepted,
                 connections_refused,
+                refusals_unrecorded: status.counted.refusals_unrecorded,
             }),
             started_at_ms: status.started_at.0,
             limits: Some(self.limits),
+            oracle_alarms: status
+                .oracle_alarms
+                .into_iter()
+                .take(ALARMS_MAX)
+                .map(alarm)
+                .collect(),
         }))
+    }
+}
+
+fn alarm(alarm: OracleAlarm) -> v1::OracleAlarm {
+    v1::OracleAlarm {
+        caller: alarm.caller.to_string(),
+        kek: alarm.kek.to_string(),
+        since_ms: alarm.since.0,
+        refused: alarm.refused,
     }
 }
 

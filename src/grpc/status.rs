@@ -188,6 +188,17 @@ impl From<&UnwrapError> for Refused {
                 "too many calls are waiting",
                 retry_after,
             ),
+            UnwrapError::FailuresTooMany { retry_after, .. } => later(
+                Code::ResourceExhausted,
+                "too many wrapped DEKs of yours did not unwrap under this KEK",
+                retry_after,
+            ),
+            UnwrapError::RefusedTooOften { retry_after } => later(
+                Code::ResourceExhausted,
+                "too many calls of yours were refused",
+                retry_after,
+            ),
+            UnwrapError::CallerLeft => Self::new(Code::Cancelled, reason, "the caller has hung up"),
             UnwrapError::HsmUnavailable { retry_after } => {
                 later(Code::Unavailable, "the HSM is not available", retry_after)
             }

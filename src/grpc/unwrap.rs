@@ -1,4 +1,5 @@
-//! `kekd.v1.UnwrapService`: one DEK at a time, or many over one stream. A stream is bounded: so many
+//! `kekd.v1.UnwrapService`: one DEK at a time, in the interactive lane, or many over one stream, in
+//! the bulk lane. A stream is bounded: so many
 //! requests are under way or have an answer that waits to be taken, and no more are read. Every
 //! request is authorised by itself, also on a stream.
 
@@ -26,7 +27,7 @@ use crate::proto::v1;
 use crate::proto::v1::unwrap_service_server::UnwrapService;
 use crate::proto::v1::unwrap_stream_response::Outcome;
 use crate::stops::Passage;
-use crate::types::RequestId;
+use crate::types::{Lane, RequestId};
 
 /// What waits to be taken by the caller of a stream, with the passage of the DEK in it.
 type Answer = (Result<v1::UnwrapStreamResponse, Status>, Option<Passage>);
@@ -56,11 +57,18 @@ impl Unwrap {
         peer: &Peer,
         request: v1::UnwrapRequest,
         made: Option<RequestId>,
+        lane: Lane,
         deadline: Instant,
     ) -> Result<(v1::UnwrapResponse, Passage), Refused> {
         let released = match convert::command(request, made) {
-            Ok(command) => self.node.unwrap(&peer.identity, command, deadline).await,
-            Err(malformed) => Err(self.node.refuse(&peer.identity, malformed, deadline).await),
+            Ok(command) => {
+                let unwrap = self.node.unwrap(&peer.identity, command, lane, deadline);
+                unwrap.await
+            }
+            Err(malformed) => {
+                let refuse = self.node.refuse(&peer.identity, malformed, lane, deadline);
+                Err(refuse.await)
+            }
         };
         let released = released.map_err(|error| Refused::from(&error))?;
         // A caller that does not take its answer is cut, so that a stop does not wait for it.
@@ -80,8 +88,8 @@ impl Unwrap {
             self.network
                 .check_standing(&peer)
                 .map_err(|error| Refused::from(&error))?;
-            self.one(&peer, request.request.unwrap_or_default(), None, deadline)
-                .await
+            let request = request.request.unwrap_or_default();
+            self.one(&peer, request, None, Lane::Bulk, deadline).await
         };
         let answer = tokio::time::timeout_at(deadline.into(), answer)
             .await
@@ -106,7 +114,13 @@ impl UnwrapService for Unwrap {
             Refused::internal()
         })?;
         let (answer, passage) = self
-            .one(&peer, request.into_inner(), Some(made), deadline.call)
+            .one(
+                &peer,
+                request.into_inner(),
+                Some(made),
+                Lane::Interactive,
+                deadline.call,
+            )
             .await?;
         let escort = Escort::default();
         escort.join(passage);

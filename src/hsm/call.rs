@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
+use super::asker::Asker;
 use super::error::HsmError;
 use super::job::KeyRef;
-use super::line::Asker;
 use super::link::{Limit, Lost, Sent};
 use super::loss::Loss;
 use super::shared::Shared;
@@ -23,14 +23,14 @@ pub(super) struct Call<'a> {
     pub(super) key: Option<&'a KeyRef>,
     /// The most it may take inside the HSM.
     pub(super) limit: Limit,
-    pub(super) kind: Kind,
+    pub(super) kind: Kind<'a>,
 }
 
 /// What a call is to those around it.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
-    /// A client's, who waits until this moment and no longer. Can be repeated.
-    Client(Instant),
+#[derive(Clone, Copy)]
+pub(super) enum Kind<'a> {
+    /// A client's, who waits until its deadline and no longer. Can be repeated.
+    Client(&'a Asker<'a>),
     /// The daemon's. Repeating it is the same as doing it once.
     Repeatable,
     /// The daemon's. It changes the token, and doing it twice is another change.
@@ -49,15 +49,18 @@ impl Shared {
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Done, HsmError> {
         self.refusal()?;
         let started = Instant::now();
-        let (asker, deadline) = match call.kind {
-            Kind::Client(deadline) => (Asker::Client, deadline),
+        let deadline = match call.kind {
+            Kind::Client(asker) => asker.deadline,
             // A limit on the waiting; what runs has its own limit.
-            Kind::Repeatable | Kind::Once => (Asker::Daemon, started + self.admin_limit().time),
+            Kind::Repeatable | Kind::Once => started + self.admin_limit().time,
         };
         if deadline <= started {
             return Err(HsmError::DeadlineExceeded);
         }
-        let mut place = self.line.place(asker, deadline).await?;
+        let mut place = match call.kind {
+            Kind::Client(asker) => self.line.place(asker).await?,
+            Kind::Repeatable | Kind::Once => self.line.own_place(deadline).await?,
+        };
         let mut generation = 0;
         let mut tries_left: u8 = match call.kind {
             Kind::Client(_) | Kind::Repeatable => 2,
@@ -86,7 +89,7 @@ impl Shared {
             tries_left = tries_left.saturating_sub(1);
             let outcome = match call.kind {
                 // The call goes on without its caller, and keeps its place until it ends.
-                Kind::Client(deadline) => timeout_at(deadline.into(), answer)
+                Kind::Client(_) => timeout_at(deadline.into(), answer)
                     .await
                     .map_err(|_| HsmError::DeadlineExceeded)?,
                 Kind::Repeatable | Kind::Once => answer.await,

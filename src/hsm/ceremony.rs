@@ -272,7 +272,7 @@ impl Hsm {
         operation: &'static str,
         op: Op,
         key: Option<&KeyRef>,
-        kind: Kind,
+        kind: Kind<'_>,
     ) -> Result<Answered, HsmError> {
         let call = Call {
             operation,

@@ -27,6 +27,20 @@ pub enum HsmError {
         /// How long the calls that wait now should take.
         retry_after: Duration,
     },
+    /// Too many wrapped DEKs of this caller did not unwrap under this KEK. The HSM was not touched.
+    #[error(
+        "too many wrapped DEKs of this caller did not unwrap under this KEK (limits.failures_max); \
+         try again in {retry_after:?}"
+    )]
+    FailuresTooMany {
+        /// When the next attempt is allowed.
+        retry_after: Duration,
+        /// Nobody was told so since the alarm was raised.
+        is_first: bool,
+    },
+    /// The caller has gone before its turn came. The HSM was not touched.
+    #[error("the caller left before its turn came")]
+    CallerLeft,
     /// The caller's deadline passed before the answer.
     #[error("the deadline passed before the HSM answered")]
     DeadlineExceeded,
@@ -231,6 +245,8 @@ impl HsmError {
             | Self::BadRequest { .. }
             | Self::RefusedByToken { .. } => Next::CallerFault,
             Self::Busy { .. }
+            | Self::FailuresTooMany { .. }
+            | Self::CallerLeft
             | Self::DeadlineExceeded
             | Self::Lost { .. }
             | Self::Spawn { .. }

@@ -1,74 +1,198 @@
-//! The queue in front of the sessions. At most as many calls are inside the worker as it has
-//! sessions, at most `hsm.queue_len_max` wait, and one more is refused at once. Nothing waits
-//! longer than its deadline, and a caller who leaves frees its place.
+//! The line in front of the HSM. At most as many calls are inside the workers as the capacity says;
+//! who goes next is in `line/roster.rs`, and to which worker is not decided here. Nothing waits
+//! longer than its deadline or its caller, and a call that nobody waits for does not reach the HSM.
+//! One short lock for each call that comes and each that goes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+mod roster;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout_at;
+use tokio::sync::oneshot;
+use tokio::time::sleep_until;
 
+use super::asker::Asker;
 use super::error::HsmError;
+use super::quota::Allowance;
+use roster::{Entry, Rank, Roster};
 
-/// Places for the daemon's own calls (signing a checkpoint, writing the head anchor), so that
-/// callers who fill the queue cannot stop them. Such calls are few: one per writer.
-const OWN_PLACES: usize = 16;
 /// Shortest and longest time a refused caller is told to wait.
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(10);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
-/// Who asks for a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asker {
-    /// A client's request.
-    Client,
-    /// The daemon itself.
-    Daemon,
-}
-
-/// The queue.
+/// The line.
 pub(super) struct Line {
-    sessions: Arc<Semaphore>,
-    sessions_len: usize,
-    waiting: AtomicUsize,
-    len_max: usize,
+    roster: Mutex<Roster>,
     /// A moving average of the time one call takes, in microseconds.
     typical_us: AtomicU64,
 }
 
+/// What becomes of a call at one moment.
+enum Verdict {
+    /// It is inside.
+    Go,
+    /// Not now.
+    Wait,
+    /// Not at all.
+    Refused(HsmError),
+}
+
+/// The right to be inside. It ends when dropped; the next in line is called then.
+pub(super) struct Place {
+    line: Arc<Line>,
+    allowance: Option<Arc<Allowance>>,
+}
+
 impl Line {
-    pub(super) fn new(sessions_len: usize, len_max: usize) -> Self {
-        Self {
-            sessions: Arc::new(Semaphore::new(sessions_len)),
-            sessions_len,
-            waiting: AtomicUsize::new(0),
-            len_max,
+    /// `capacity` calls may be inside, and `len_max` of clients may wait.
+    pub(super) fn new(capacity: usize, len_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            roster: Mutex::new(Roster::new(capacity, len_max)),
             typical_us: AtomicU64::new(0),
-        }
+        })
     }
 
-    /// How many wait.
+    /// So many may be inside from now on. Where more are, no one is called until there are fewer.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for tokens that come and go; there is one yet")
+    )]
+    pub(super) fn set_capacity(self: &Arc<Self>, capacity: usize) {
+        self.roster().set_capacity(capacity);
+        self.call();
+    }
+
+    /// How many calls of clients wait.
+    pub(super) fn clients(&self) -> usize {
+        self.roster().clients()
+    }
+
+    /// How many wait, the daemon's own calls included.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.roster().len()
     }
 
-    /// Waits for a free session until the deadline. The place is given back by dropping it.
-    pub(super) async fn place(
-        &self,
-        asker: Asker,
-        deadline: Instant,
-    ) -> Result<OwnedSemaphorePermit, HsmError> {
-        // Overtakes nobody: the semaphore hands places freed to those who wait first.
-        if let Ok(place) = Arc::clone(&self.sessions).try_acquire_owned() {
-            return Ok(place);
+    /// How many are inside.
+    #[cfg(test)]
+    pub(super) fn inside(&self) -> usize {
+        self.roster().inside()
+    }
+
+    /// Waits until a client's call may go in: until its deadline, and as long as its caller is there.
+    pub(super) async fn place(self: &Arc<Self>, asker: &Asker<'_>) -> Result<Place, HsmError> {
+        if asker.has_left() {
+            return Err(HsmError::CallerLeft);
         }
-        let _waiting = self.join(asker)?;
-        match timeout_at(deadline.into(), Arc::clone(&self.sessions).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            // The semaphore is never closed.
-            Ok(Err(_)) => Err(HsmError::ShutDown),
-            Err(_) => Err(HsmError::DeadlineExceeded),
+        let rank = Rank::Of(asker.lane, asker.caller);
+        self.turn(rank, Some(asker), asker.deadline).await
+    }
+
+    /// The same for a call of the daemon itself, which goes before all others.
+    pub(super) async fn own_place(self: &Arc<Self>, deadline: Instant) -> Result<Place, HsmError> {
+        self.turn(Rank::Own, None, deadline).await
+    }
+
+    async fn turn(
+        self: &Arc<Self>,
+        rank: Rank<'_>,
+        asker: Option<&Asker<'_>>,
+        deadline: Instant,
+    ) -> Result<Place, HsmError> {
+        let (called, waiting) = match self.join(rank, asker, deadline)? {
+            Joined::Inside(place) => return Ok(place),
+            Joined::Waits(called, waiting) => (called, waiting),
+        };
+        let left = async {
+            match asker {
+                Some(asker) => asker.left().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = called => {
+                waiting.was_called();
+                // The line outlives those who wait in it.
+                answer.unwrap_or(Err(HsmError::ShutDown))
+            }
+            () = left => Err(HsmError::CallerLeft),
+            () = sleep_until(deadline.into()) => Err(HsmError::DeadlineExceeded),
+        }
+    }
+
+    fn join<'a>(
+        self: &'a Arc<Self>,
+        rank: Rank<'a>,
+        asker: Option<&Asker<'_>>,
+        deadline: Instant,
+    ) -> Result<Joined<'a>, HsmError> {
+        let now = Instant::now();
+        if deadline < now + self.least(rank) {
+            self.doubt(deadline, now);
+            return Err(HsmError::DeadlineExceeded);
+        }
+        let allowance = asker.and_then(|asker| asker.allowance.clone());
+        let mut roster = self.roster();
+        match roster.enter(asker, now) {
+            Verdict::Go => {
+                drop(roster);
+                return Ok(Joined::Inside(Place {
+                    line: Arc::clone(self),
+                    allowance,
+                }));
+            }
+            Verdict::Refused(error) => return Err(error),
+            Verdict::Wait => {}
+        }
+        let (answer, called) = oneshot::channel();
+        let entry = Entry {
+            deadline,
+            allowance,
+            answer,
+        };
+        let Some(ticket) = roster.wait(rank, entry) else {
+            let ahead = match rank {
+                Rank::Own => roster.len(),
+                Rank::Of(lane, _) => roster.ahead_of(lane),
+            };
+            let at_once = roster.capacity();
+            drop(roster);
+            return Err(HsmError::Busy {
+                retry_after: self.retry_after(ahead, at_once),
+            });
+        };
+        let waiting = Waiting {
+            line: self,
+            rank,
+            ticket: Some(ticket),
+        };
+        Ok(Joined::Waits(called, waiting))
+    }
+
+    /// Calls those whose turn it is.
+    fn call(self: &Arc<Self>) {
+        loop {
+            let now = Instant::now();
+            let called = self.roster().call_next(now, self.typical());
+            let Some(called) = called else {
+                return;
+            };
+            let answer = match called.refusal {
+                None => Ok(Place {
+                    line: Arc::clone(self),
+                    allowance: called.entry.allowance,
+                }),
+                Some(error) => {
+                    if matches!(error, HsmError::DeadlineExceeded) {
+                        self.doubt(called.entry.deadline, now);
+                    }
+                    Err(error)
+                }
+            };
+            // Who has left in this very moment gives the place back by dropping it.
+            drop(called.entry.answer.send(answer));
         }
     }
 
@@ -81,108 +205,89 @@ impl Line {
         self.typical_us.store(next, Ordering::Relaxed);
     }
 
-    fn join(&self, asker: Asker) -> Result<Waiting<'_>, HsmError> {
-        let len_max = match asker {
-            Asker::Client => self.len_max,
-            Asker::Daemon => self.len_max.saturating_add(OWN_PLACES),
-        };
-        let joined = self
-            .waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
-                (waiting < len_max).then_some(waiting.saturating_add(1))
-            });
-        match joined {
-            Ok(_) => Ok(Waiting(&self.waiting)),
-            Err(waiting) => Err(HsmError::Busy {
-                retry_after: self.retry_after(waiting),
-            }),
+    /// A call was not begun because it would have taken too long, says the estimate. With every such
+    /// call it is believed less, or nothing could ever show that it is wrong.
+    fn doubt(&self, deadline: Instant, now: Instant) {
+        if deadline > now {
+            let seen = self.typical_us.load(Ordering::Relaxed);
+            self.typical_us
+                .store(seen.saturating_sub(seen / 8 + 1), Ordering::Relaxed);
+        }
+    }
+
+    fn typical(&self) -> Duration {
+        Duration::from_micros(self.typical_us.load(Ordering::Relaxed))
+    }
+
+    /// What a call must have left to be begun. The daemon's own need no answer in time.
+    fn least(&self, rank: Rank<'_>) -> Duration {
+        match rank {
+            Rank::Own => Duration::ZERO,
+            Rank::Of(..) => self.typical(),
         }
     }
 
     /// Half of what those who wait now should take: by then there is room again.
-    fn retry_after(&self, waiting: usize) -> Duration {
-        let rounds = u64::try_from(waiting / self.sessions_len.max(1) / 2).unwrap_or(u64::MAX);
-        let us = rounds.saturating_mul(self.typical_us.load(Ordering::Relaxed));
-        Duration::from_micros(us).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+    fn retry_after(&self, waiting: usize, at_once: usize) -> Duration {
+        let rounds = u32::try_from(waiting / at_once.max(1) / 2).unwrap_or(u32::MAX);
+        self.typical()
+            .saturating_mul(rounds)
+            .clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX)
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        // Every change under the lock is whole: a panic elsewhere leaves nothing half done.
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One who waits; counted until dropped.
-struct Waiting<'a>(&'a AtomicUsize);
+impl Place {
+    /// The HSM has answered. Whether what it was given could not be decrypted is all that counts.
+    pub(super) fn settle(mut self, is_undecryptable: bool) {
+        if is_undecryptable && let Some(allowance) = self.allowance.take() {
+            allowance.keep();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // First the allowance: the next to be called may be waiting for it.
+        if let Some(allowance) = &self.allowance {
+            allowance.give_back();
+        }
+        self.line.roster().release();
+        self.line.call();
+    }
+}
+
+/// How a call begins.
+enum Joined<'a> {
+    Inside(Place),
+    Waits(oneshot::Receiver<Result<Place, HsmError>>, Waiting<'a>),
+}
+
+/// One who waits; leaves the line when dropped.
+struct Waiting<'a> {
+    line: &'a Line,
+    rank: Rank<'a>,
+    ticket: Option<u64>,
+}
+
+impl Waiting<'_> {
+    fn was_called(mut self) {
+        self.ticket = None;
+    }
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if let Some(ticket) = self.ticket {
+            self.line.roster().leave(self.rank, ticket);
+        }
     }
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
-mod tests {
-    use super::*;
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    #[tokio::test]
-    async fn a_full_queue_refuses_at_once_and_keeps_room_for_the_daemon() {
-        let line = Arc::new(Line::new(1, 2));
-        let far = Instant::now() + LONG;
-        let inside = line.place(Asker::Client, far).await.unwrap();
-        let waiters: Vec<_> = (0..2)
-            .map(|_| {
-                let line = Arc::clone(&line);
-                tokio::spawn(async move { line.place(Asker::Client, far).await.map(drop) })
-            })
-            .collect();
-        while line.len() < 2 {
-            tokio::task::yield_now().await;
-        }
-        let refused = line.place(Asker::Client, far).await;
-        assert!(matches!(refused, Err(HsmError::Busy { .. })));
-        let own = {
-            let line = Arc::clone(&line);
-            tokio::spawn(async move { line.place(Asker::Daemon, far).await.map(drop) })
-        };
-        while line.len() < 3 {
-            tokio::task::yield_now().await;
-        }
-        drop(inside);
-        for waiter in waiters {
-            waiter.await.unwrap().unwrap();
-        }
-        own.await.unwrap().unwrap();
-        assert_eq!(line.len(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_deadline_or_a_caller_who_leaves_frees_the_place_in_the_queue() {
-        let line = Arc::new(Line::new(1, 1));
-        let far = Instant::now() + LONG;
-        let inside = line.place(Asker::Client, far).await.unwrap();
-        let past = line.place(Asker::Client, Instant::now()).await;
-        assert!(matches!(past, Err(HsmError::DeadlineExceeded)));
-        let leaver = {
-            let line = Arc::clone(&line);
-            tokio::spawn(async move { line.place(Asker::Client, far).await.map(drop) })
-        };
-        while line.len() < 1 {
-            tokio::task::yield_now().await;
-        }
-        leaver.abort();
-        assert!(leaver.await.unwrap_err().is_cancelled());
-        assert_eq!(line.len(), 0);
-        drop(inside);
-        line.place(Asker::Client, far).await.map(drop).unwrap();
-    }
-
-    #[test]
-    fn a_refused_caller_waits_half_the_queue() {
-        let line = Line::new(4, 256);
-        for _ in 0..200 {
-            line.observe(Duration::from_millis(8));
-        }
-        let after = line.retry_after(256);
-        assert!(after > Duration::from_millis(200) && after < Duration::from_millis(300));
-        assert_eq!(line.retry_after(0), RETRY_AFTER_MIN);
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! The talk with one worker process: requests out, answers in, and who waits for which. A link ends
 //! once and for good; then every call under way is told, with its place in the queue given back.
-//! Invariant: a place ([`OwnedSemaphorePermit`]) is free again only when the worker has answered or
+//! Invariant: a place ([`Place`]) is free again only when the worker has answered or
 //! is lost, whatever became of the caller, because until then a session is busy with the call.
 
 use std::collections::HashMap;
@@ -9,17 +9,19 @@ use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 use zeroize::Zeroizing;
 
 use super::frame::{FrameError, decode, encode};
 use super::inbox::Inbox;
+use super::line::Place;
 use super::loss::Loss;
 use super::outbox::Outbox;
 use crate::proto::worker::request::Op;
 use crate::proto::worker::response::Result as Answered;
 use crate::proto::worker::{Failure, FailureKind, Ping, Request, Response};
+use crate::types::DEK_LEN;
 
 /// A call's limit inside the HSM, and the setting that says so.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +37,7 @@ pub(super) type Outcome = Result<Answered, Lost>;
 pub(super) struct Lost {
     pub(super) loss: Loss,
     /// The call's place, for a second try.
-    pub(super) place: Option<OwnedSemaphorePermit>,
+    pub(super) place: Option<Place>,
 }
 
 /// What came of handing a request to the worker.
@@ -43,14 +45,14 @@ pub(super) enum Sent {
     /// It is on its way.
     Waiting(oneshot::Receiver<Outcome>),
     /// The link had ended before; the worker has seen nothing of it.
-    Ended(Option<OwnedSemaphorePermit>),
+    Ended(Option<Place>),
     /// It does not fit a frame. A fault of ours.
     Unfit(FrameError),
 }
 
 struct Entry {
     reply: oneshot::Sender<Outcome>,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     operation: &'static str,
     limit: Limit,
     overdue_at: Instant,
@@ -116,7 +118,7 @@ impl Link {
         &self,
         op: Op,
         operation: &'static str,
-        place: Option<OwnedSemaphorePermit>,
+        place: Option<Place>,
         limit: Limit,
     ) -> Sent {
         let mut state = self.state();
@@ -255,7 +257,9 @@ impl Link {
             return Err(Loss::Garbled(format!("an answer to no request ({id})")));
         };
         // The session is free whether or not the caller still waits.
-        drop(entry.place);
+        if let Some(place) = entry.place {
+            place.settle(is_undecryptable(&answered));
+        }
         drop(entry.reply.send(Ok(answered)));
         Ok(())
     }
@@ -276,6 +280,18 @@ impl State {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
         id
+    }
+}
+
+/// Whether the HSM could make no DEK of what it was given. Told from the answer itself and not from
+/// what the caller hears, who may be gone.
+fn is_undecryptable(answered: &Answered) -> bool {
+    if let Answered::Failure(failure) = answered {
+        failure.kind() == FailureKind::BadCiphertext
+    } else if let Answered::Unwrapped(unwrapped) = answered {
+        unwrapped.dek.len() != DEK_LEN
+    } else {
+        false
     }
 }
 

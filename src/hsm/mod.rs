@@ -2,7 +2,8 @@
 //! module. Files, from the outside in:
 //!
 //! * `handle.rs`, `work.rs`, `ceremony.rs`, `import.rs`: [`Hsm`], what the rest of the daemon calls
-//! * `call.rs`, `line.rs`: one call from start to end; the queue before the sessions
+//! * `call.rs`: one call from start to end
+//! * `asker.rs`, `line.rs`, `line/`, `quota.rs`: who may go next, and who not at all
 //! * `supervisor.rs`, `life.rs`, `watchdog.rs`, `process.rs`: one worker at a time, kept serving
 //! * `link.rs`, `frame.rs`: the talk with a worker
 //! * `job.rs`, `report.rs`, `status.rs`, `error.rs`, `loss.rs`: the vocabulary
@@ -13,6 +14,7 @@
 //! PKCS#11 is named in `worker/` only. No wait is without a limit, and no state of the HSM, hung or
 //! gone, makes [`Hsm::status`] wait.
 
+mod asker;
 mod call;
 mod ceremony;
 mod error;
@@ -28,6 +30,7 @@ mod loss;
 mod outbox;
 mod process;
 pub mod profile;
+mod quota;
 mod report;
 mod shared;
 mod status;
@@ -40,11 +43,13 @@ pub mod worker;
 #[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 mod tests;
 
+pub use asker::{Asker, Attendance, Presence};
 pub use error::HsmError;
 pub use handle::Hsm;
 pub use import::{TRANSPORT_PROFILE, transport_label, transport_object_id};
 pub use job::{Answer, DataKind, KeyRef, KnownAnswer, RewrapJob, UnwrapJob, WorkerCommand};
 pub use loss::Loss;
 pub use profile::Profile;
+pub use quota::{Allowance, OracleAlarm, Quota};
 pub use report::{AttackReport, AttributeMismatch, Object, ObjectClass};
 pub use status::{Capabilities, HsmState, HsmStatus, Token};

@@ -18,6 +18,9 @@ use crate::config::HsmConfig;
 use crate::proto::worker::Open;
 use crate::proto::worker::request::Op;
 
+/// Calls that may be inside the worker beside those that its sessions work on.
+const SLACK: usize = 0;
+
 /// [`HsmState`], with the link that serves.
 #[derive(Clone)]
 pub(super) enum Stage {
@@ -32,7 +35,7 @@ pub(super) enum Stage {
 pub(super) struct Shared {
     pub(super) config: HsmConfig,
     pub(super) pin_mark_file: PathBuf,
-    pub(super) line: Line,
+    pub(super) line: Arc<Line>,
     pub(super) worker_restarts: AtomicU64,
     /// 0: no worker.
     pub(super) worker_pid: AtomicU32,
@@ -53,7 +56,7 @@ struct Remembered {
 impl Shared {
     pub(super) fn new(config: HsmConfig, pin_mark_file: PathBuf) -> Self {
         Self {
-            line: Line::new(config.sessions, config.queue_len_max),
+            line: Line::new(config.sessions + SLACK, config.queue_len_max),
             config,
             pin_mark_file,
             worker_restarts: AtomicU64::new(0),
@@ -208,7 +211,7 @@ impl Shared {
             state: self.state.borrow().clone(),
             token,
             capabilities,
-            queue_len: self.line.len(),
+            queue_len: self.line.clients(),
             worker_restarts: self.worker_restarts.load(Ordering::Relaxed),
             worker_pid: (pid != 0).then_some(pid),
         }

@@ -131,7 +131,7 @@ pub struct HsmStatus {
     pub token: Option<Token>,
     /// What it does, once it was probed.
     pub capabilities: Option<Capabilities>,
-    /// Calls that wait for a session.
+    /// Calls of clients that wait for a session, in both lanes.
     pub queue_len: usize,
     /// Worker processes started after the first.
     pub worker_restarts: u64,

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
 
+use super::asker::Asker;
 use super::error::HsmError;
 use super::frame;
 use super::handle::Hsm;
 use super::job::{KeyRef, UnwrapJob, WorkerCommand};
+use super::line::Line;
 use super::link::{Limit, Link, Sent};
 use super::loss::Loss;
 use super::status::HsmState;
@@ -25,7 +26,7 @@ use crate::config::HsmConfig;
 use crate::proto::worker as proto;
 use crate::proto::worker::request::Op;
 use crate::proto::worker::response::Result as Answered;
-use crate::types::{Padding, Sha256, WrappedDek};
+use crate::types::{Lane, Padding, Sha256, WrappedDek};
 
 const LONG: Duration = Duration::from_secs(60);
 const LIMIT: Limit = Limit {
@@ -67,6 +68,12 @@ fn job() -> UnwrapJob {
     }
 }
 
+async fn unwrap_until(hsm: &Hsm, deadline: Instant) -> Result<(), HsmError> {
+    let caller = "uid:7".parse().unwrap();
+    let asker = Asker::new(&caller, Lane::Interactive, deadline);
+    hsm.unwrap(&job(), &asker).await.map(drop)
+}
+
 /// Waits for the state to be unavailable and says why.
 async fn unavailable(hsm: &Hsm) -> HsmError {
     let mut state = hsm.changed();
@@ -96,7 +103,7 @@ async fn a_worker_that_dies_at_each_start_is_tried_again_and_calls_are_refused()
     let why = unavailable(&hsm).await;
     assert!(why.to_string().contains("exit status: 3"), "{why}");
     // Meanwhile calls are refused, and do not wait.
-    let refused = hsm.unwrap(&job(), Instant::now() + LONG).await.err();
+    let refused = unwrap_until(&hsm, Instant::now() + LONG).await.err();
     assert!(
         matches!(refused, Some(HsmError::NoService(_))),
         "{refused:?}"
@@ -105,7 +112,7 @@ async fn a_worker_that_dies_at_each_start_is_tried_again_and_calls_are_refused()
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     hsm.shutdown().await;
-    let after = hsm.unwrap(&job(), Instant::now() + LONG).await.err();
+    let after = unwrap_until(&hsm, Instant::now() + LONG).await.err();
     assert!(matches!(after, Some(HsmError::ShutDown)), "{after:?}");
 }
 
@@ -113,7 +120,7 @@ async fn a_worker_that_dies_at_each_start_is_tried_again_and_calls_are_refused()
 async fn a_worker_that_hangs_when_opening_is_killed() {
     let hsm = start("/bin/sleep", &["1000"]);
     let soon = Instant::now() + Duration::from_millis(10);
-    let early = hsm.unwrap(&job(), soon).await.err();
+    let early = unwrap_until(&hsm, soon).await.err();
     assert!(
         matches!(early, Some(HsmError::DeadlineExceeded)),
         "{early:?}"
@@ -172,40 +179,42 @@ async fn answer(theirs: &StdUnixStream, result: Answered) {
 #[tokio::test]
 async fn a_caller_who_leaves_keeps_its_place_until_the_worker_answers() {
     let (link, _pumps, theirs) = link(1);
-    let places = Arc::new(Semaphore::new(1));
-    let place = Arc::clone(&places).try_acquire_owned().unwrap();
+    let line = Line::new(1, 1);
+    let far = Instant::now() + LONG;
+    let place = line.own_place(far).await.unwrap();
     let Sent::Waiting(caller) = link.send(read_data(), "ReadData", Some(place), LIMIT) else {
         unreachable!("the link has not ended");
     };
     drop(caller);
-    assert_eq!(places.available_permits(), 0);
+    assert_eq!(line.inside(), 1);
     answer(
         &theirs,
         Answered::DataObjects(proto::DataObjects::default()),
     )
     .await;
-    drop(places.acquire().await.unwrap());
+    drop(line.own_place(far).await.unwrap());
     assert_eq!(link.answered(), 1);
 }
 
 #[tokio::test]
 async fn when_a_worker_ends_every_call_is_told_and_gets_its_place_back() {
     let (link, _pumps, theirs) = link(2);
-    let places = Arc::new(Semaphore::new(2));
-    let calls = [(); 2].map(|()| {
-        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+    let line = Line::new(2, 1);
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let place = line.own_place(Instant::now() + LONG).await.unwrap();
         match link.send(read_data(), "ReadData", Some(place), LIMIT) {
-            Sent::Waiting(call) => call,
+            Sent::Waiting(call) => calls.push(call),
             Sent::Ended(_) | Sent::Unfit(_) => unreachable!("the link has not ended"),
         }
-    });
+    }
     drop(theirs);
     for call in calls {
         let lost = call.await.unwrap().err().unwrap();
         assert_eq!(lost.loss, Loss::Died(None));
         assert!(lost.place.is_some());
     }
-    assert_eq!(places.available_permits(), 2);
+    assert_eq!(line.inside(), 0);
     assert!(matches!(
         link.send(read_data(), "ReadData", None, LIMIT),
         Sent::Ended(None)

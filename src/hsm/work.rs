@@ -2,8 +2,9 @@
 //! enters the daemon, and everything it passed through before is wiped when dropped: the frame
 //! (`link.rs`), the message (`proto.rs`). What the kernel's socket buffer held is beyond reach.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::asker::Asker;
 use super::call::{Call, Done, Kind};
 use super::error::HsmError;
 use super::handle::Hsm;
@@ -19,10 +20,10 @@ impl Hsm {
     pub async fn unwrap(
         &self,
         job: &UnwrapJob,
-        deadline: Instant,
+        asker: &Asker<'_>,
     ) -> Result<Answer<Sealed<Dek>>, HsmError> {
         let done = self
-            .work("Unwrap", Op::Unwrap(job.into()), &job.key, deadline)
+            .work("Unwrap", Op::Unwrap(job.into()), &job.key, asker)
             .await?;
         let Answered::Unwrapped(unwrapped) = done.answered else {
             return Err(HsmError::wrong_kind("Unwrap"));
@@ -42,10 +43,10 @@ impl Hsm {
     pub async fn rewrap(
         &self,
         job: &RewrapJob,
-        deadline: Instant,
+        asker: &Asker<'_>,
     ) -> Result<Answer<Sealed<RewrappedDek>>, HsmError> {
         let done = self
-            .work("Rewrap", Op::Rewrap(job.into()), &job.key, deadline)
+            .work("Rewrap", Op::Rewrap(job.into()), &job.key, asker)
             .await?;
         let Answered::Rewrapped(rewrapped) = done.answered else {
             return Err(HsmError::wrong_kind("Rewrap"));
@@ -90,14 +91,14 @@ impl Hsm {
         operation: &'static str,
         op: Op,
         key: &KeyRef,
-        deadline: Instant,
+        asker: &Asker<'_>,
     ) -> Result<Done, HsmError> {
         self.call(Call {
             operation,
             op,
             key: Some(key),
             limit: self.shared().call_limit(),
-            kind: Kind::Client(deadline),
+            kind: Kind::Client(asker),
         })
         .await
     }

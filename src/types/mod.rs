@@ -4,11 +4,13 @@
 
 mod dek;
 mod digest;
+mod lane;
 mod name;
 mod padding;
 
 pub use dek::{DEK_LEN, Dek, RewrappedDek, SPKI_LEN_MAX, WRAPPED_DEK_LEN_MAX, WrappedDek};
 pub use digest::Sha256;
+pub use lane::Lane;
 pub use name::{EndUser, KekName, KeypairId, RequestId};
 pub use padding::{Padding, ReleaseForm};
 

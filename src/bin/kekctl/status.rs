@@ -17,7 +17,8 @@ use crate::output::{self, Format, Stream};
 Examples:
   kekctl status
   until kekctl status >/dev/null 2>&1; do sleep 1; done
-  kekctl status --output json | jq .token.state")]
+  kekctl status --output json | jq .token.state
+  kekctl status --output json | jq -e '.oracle_alarms == []'")]
 pub struct Status {}
 
 impl Status {
@@ -45,6 +46,15 @@ pub struct Node {
     audit: Log,
     counters: Counters,
     limits: Limits,
+    oracle_alarms: Vec<OracleAlarm>,
+}
+
+#[derive(Debug, Serialize)]
+struct OracleAlarm {
+    caller: String,
+    kek: String,
+    since: String,
+    refused: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +83,7 @@ struct Counters {
     unwraps_refused: u64,
     connections_accepted: u64,
     connections_refused: u64,
+    refusals_unrecorded: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +93,8 @@ struct Limits {
     queue_len_max: u32,
     request_bytes_max: u32,
     hsm_call_timeout_ms: u64,
+    failures_max: u32,
+    failures_window_ms: u64,
 }
 
 impl Node {
@@ -121,6 +134,7 @@ impl From<v1::GetStatusResponse> for Node {
                 unwraps_refused: counters.unwraps_refused,
                 connections_accepted: counters.connections_accepted,
                 connections_refused: counters.connections_refused,
+                refusals_unrecorded: counters.refusals_unrecorded,
             },
             limits: Limits {
                 connections_max: limits.connections_max,
@@ -128,7 +142,19 @@ impl From<v1::GetStatusResponse> for Node {
                 queue_len_max: limits.queue_len_max,
                 request_bytes_max: limits.request_bytes_max,
                 hsm_call_timeout_ms: limits.hsm_call_timeout_ms,
+                failures_max: limits.failures_max,
+                failures_window_ms: limits.failures_window_ms,
             },
+            oracle_alarms: node
+                .oracle_alarms
+                .into_iter()
+                .map(|alarm| OracleAlarm {
+                    caller: alarm.caller,
+                    kek: alarm.kek,
+                    since: UnixMs(alarm.since_ms).rfc3339(),
+                    refused: alarm.refused,
+                })
+                .collect(),
         }
     }
 }
@@ -178,8 +204,8 @@ impl fmt::Display for Node {
         }
         writeln!(
             f,
-            "unwraps   {} released, {} refused",
-            counters.unwraps_released, counters.unwraps_refused
+            "unwraps   {} released, {} refused, {} of them only counted",
+            counters.unwraps_released, counters.unwraps_refused, counters.refusals_unrecorded
         )?;
         write!(
             f,
@@ -212,9 +238,10 @@ mod tests {
             r#""ledger":{"size":0,"root":null,"writable":false},"#,
             r#""audit":{"size":0,"root":null,"writable":false},"#,
             r#""counters":{"unwraps_released":0,"unwraps_refused":0,"connections_accepted":0,"#,
-            r#""connections_refused":0},"limits":{"connections_max":0,"#,
+            r#""connections_refused":0,"refusals_unrecorded":0},"limits":{"connections_max":0,"#,
             r#""streams_per_connection_max":0,"queue_len_max":0,"request_bytes_max":0,"#,
-            r#""hsm_call_timeout_ms":0}}"#
+            r#""hsm_call_timeout_ms":0,"failures_max":0,"failures_window_ms":0},"#,
+            r#""oracle_alarms":[]}"#
         );
         assert_eq!(serde_json::to_string(&node).ok().as_deref(), Some(expected));
     }
@@ -254,7 +281,7 @@ token     ready: kekd, serial 42, M
 worker    process 3, 2 restarts, 4 sessions, 1 calls waiting
 ledger    5 entries, writable
 audit     0 records, NOT WRITABLE
-unwraps   0 released, 0 refused
+unwraps   0 released, 0 refused, 0 of them only counted
 callers   0 connections, 0 refused";
         assert_eq!(node.to_string(), expected);
     }

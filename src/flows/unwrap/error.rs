@@ -37,6 +37,23 @@ pub enum UnwrapError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Too many wrapped DEKs of this caller did not unwrap under this KEK. The HSM was not asked.
+    #[error("too many wrapped DEKs of this caller did not unwrap under this KEK; try again")]
+    FailuresTooMany {
+        /// When the next attempt is allowed.
+        retry_after: Duration,
+        /// Nobody was told so since the alarm was raised: this one is recorded.
+        is_first: bool,
+    },
+    /// The caller is refused more often than is recorded. For what is not told.
+    #[error("too many calls of this caller were refused; try again")]
+    RefusedTooOften {
+        /// When another refusal would be recorded.
+        retry_after: Duration,
+    },
+    /// The caller hung up before the HSM was asked. Nobody hears it.
+    #[error("the caller left before its turn came")]
+    CallerLeft,
     /// The HSM does not answer.
     #[error("the HSM is not available; try again")]
     HsmUnavailable {
@@ -80,6 +97,9 @@ impl UnwrapError {
             Self::RecipientNotPossible => "PADDING_NOT_ALLOWED",
             Self::Undecryptable => "UNDECRYPTABLE",
             Self::Busy { .. } => "BUSY",
+            Self::FailuresTooMany { .. } => "FAILURE_QUOTA",
+            Self::RefusedTooOften { .. } => "REFUSED_TOO_OFTEN",
+            Self::CallerLeft => "CALLER_LEFT",
             Self::HsmUnavailable { .. } => "HSM_UNAVAILABLE",
             Self::AuditUnavailable { .. } => "AUDIT_UNAVAILABLE",
             Self::DeadlineTooShort => "DEADLINE_TOO_SHORT",
@@ -88,18 +108,21 @@ impl UnwrapError {
         }
     }
 
-    pub(super) const fn outcome(&self) -> Outcome {
+    pub(in crate::flows) const fn outcome(&self) -> Outcome {
         match self {
             Self::Undecryptable => Outcome::Undecryptable,
             Self::Busy { .. }
             | Self::HsmUnavailable { .. }
             | Self::AuditUnavailable { .. }
+            | Self::CallerLeft
             | Self::DeadlineExceeded
             | Self::Internal => Outcome::Unavailable,
             Self::Malformed(_)
             | Self::Access(_)
             | Self::Keyring(_)
             | Self::RecipientNotPossible
+            | Self::FailuresTooMany { .. }
+            | Self::RefusedTooOften { .. }
             | Self::DeadlineTooShort => Outcome::Refused,
         }
     }

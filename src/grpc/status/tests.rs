@@ -22,7 +22,7 @@ fn the_answers_to_an_unwrap_are_frozen() {
     let me = || Identity::Uri("spiffe://t/me".to_owned());
     let id = KeypairId::from_random([1; 16]);
     let second = Duration::from_secs(1);
-    let cases: [(UnwrapError, &str); 19] = [
+    let cases: [(UnwrapError, &str); 22] = [
         (
             TypeError {
                 what: "a padding",
@@ -107,6 +107,24 @@ fn the_answers_to_an_unwrap_are_frozen() {
                 retry_after: second,
             },
             "ResourceExhausted BUSY retry=1s: too many calls are waiting",
+        ),
+        (
+            UnwrapError::FailuresTooMany {
+                retry_after: second,
+                is_first: true,
+            },
+            "ResourceExhausted FAILURE_QUOTA retry=1s: too many wrapped DEKs of yours did not \
+             unwrap under this KEK",
+        ),
+        (
+            UnwrapError::RefusedTooOften {
+                retry_after: second,
+            },
+            "ResourceExhausted REFUSED_TOO_OFTEN retry=1s: too many calls of yours were refused",
+        ),
+        (
+            UnwrapError::CallerLeft,
+            "Cancelled CALLER_LEFT: the caller has hung up",
         ),
         (
             UnwrapError::HsmUnavailable {

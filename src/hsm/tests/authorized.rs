@@ -16,13 +16,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{LONG, config};
 use crate::config::HsmConfig;
 use crate::hsm::{
-    Hsm, HsmError, HsmState, KeyRef, KnownAnswer, Profile, UnwrapJob, WorkerCommand, worker,
+    Asker, Hsm, HsmError, HsmState, KeyRef, KnownAnswer, Profile, UnwrapJob, WorkerCommand, worker,
 };
 use crate::public_key::RsaPublicKey;
 use crate::quorum::{
     Authorized, DestroyVersion, ImportVersion, MakeVersion, NewVersion, ProposalId,
 };
-use crate::types::{KeypairId, Padding, Sha256, WrappedDek};
+use crate::types::{KeypairId, Lane, Padding, Sha256, WrappedDek};
 
 /// The worker of these tests: this very program, told to run the test below.
 #[test]
@@ -111,7 +111,9 @@ impl Rig {
             wrapped_dek: WrappedDek::try_from(wrapped).unwrap(),
             implicit_rejection_key: None,
         };
-        self.hsm.unwrap(&job, Instant::now() + LONG).await.err()
+        let caller = "uid:7".parse().unwrap();
+        let asker = Asker::new(&caller, Lane::Interactive, Instant::now() + LONG);
+        self.hsm.unwrap(&job, &asker).await.err()
     }
 
     /// Kills the worker and waits for the next, which serves.

@@ -3,15 +3,17 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use kekd::access::Identity;
 use kekd::audit::{Draft, Journal, Sealed};
 use kekd::clock::Clock;
 use kekd::config::{AuditConfig, HsmConfig};
 use kekd::hsm::{
-    Hsm, HsmError, HsmState, KeyRef, KnownAnswer, RewrapJob, UnwrapJob, WorkerCommand,
+    Asker, Hsm, HsmError, HsmState, KeyRef, KnownAnswer, RewrapJob, UnwrapJob, WorkerCommand,
 };
-use kekd::types::{Padding, Sha256, WrappedDek};
+use kekd::types::{Lane, Padding, Sha256, WrappedDek};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::test_module;
@@ -161,7 +163,7 @@ impl Rig {
 
     /// The DEK, released the only way there is.
     pub async fn unwrap(&self, hsm: &Hsm, job: &UnwrapJob) -> Result<[u8; 32], HsmError> {
-        let answer = hsm.unwrap(job, Instant::now() + LONG).await?;
+        let answer = hsm.unwrap(job, &asker(Instant::now() + LONG)).await?;
         Ok(*self.release(answer.value).await.as_bytes())
     }
 
@@ -170,6 +172,12 @@ impl Rig {
         let released = self.journal.record_and_release(draft, sealed).await;
         released.unwrap().value
     }
+}
+
+/// A client's call that nobody else is in the way of.
+pub fn asker(deadline: Instant) -> Asker<'static> {
+    static CALLER: LazyLock<Identity> = LazyLock::new(|| "uid:7".parse().unwrap());
+    Asker::new(&CALLER, Lane::Interactive, deadline)
 }
 
 pub fn key_ref(key: &Key) -> KeyRef {

@@ -10,7 +10,7 @@ use kekd::hsm::HsmError;
 use kekd::types::Next;
 use rustix::process::Signal;
 
-use super::harness::{LONG, Rig, next_worker, signal};
+use super::harness::{LONG, Rig, asker, next_worker, signal};
 
 const CLIENTS: u8 = 16;
 
@@ -124,14 +124,17 @@ async fn callers_whose_time_is_up_or_who_leave_cost_no_session() {
     let before = hsm.status().worker_pid.unwrap();
     signal(before, Signal::STOP);
     let job = rig.job(&[5; 32]);
-    let past = hsm.unwrap(&job, Instant::now()).await.err();
+    let past = hsm.unwrap(&job, &asker(Instant::now())).await.err();
     assert!(matches!(past, Some(HsmError::DeadlineExceeded)), "{past:?}");
     let soon = Instant::now() + Duration::from_millis(20);
-    let late = hsm.unwrap(&job, soon).await.err();
+    let late = hsm.unwrap(&job, &asker(soon)).await.err();
     assert!(matches!(late, Some(HsmError::DeadlineExceeded)), "{late:?}");
     let leaver = {
         let (hsm, job) = (hsm.clone(), job.clone());
-        tokio::spawn(async move { hsm.unwrap(&job, Instant::now() + LONG).await.map(drop) })
+        tokio::spawn(async move {
+            let asker = asker(Instant::now() + LONG);
+            hsm.unwrap(&job, &asker).await.map(drop)
+        })
     };
     while hsm.status().queue_len == 0 && hsm.status().worker_pid == Some(before) {
         tokio::task::yield_now().await;

@@ -10,7 +10,7 @@ use kekd::hsm::{DataKind, HsmError, ObjectClass, Profile, UnwrapJob};
 use kekd::types::{Sha256, WrappedDek};
 use rustix::process::Signal;
 
-use super::harness::{LONG, Rig, key_ref, next_worker, signal};
+use super::harness::{LONG, Rig, asker, key_ref, next_worker, signal};
 use crate::hsm_worker::harness::Worker;
 
 #[tokio::test]
@@ -30,7 +30,10 @@ async fn a_recipient_gets_the_dek_under_its_own_key() {
     let recipient = PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap();
     let spki: PublicKeyX509Der<'_> = recipient.public_key().as_der().unwrap();
     let job = rig.rewrap_job(&[3; 32], spki.as_ref().to_vec());
-    let answer = hsm.rewrap(&job, Instant::now() + LONG).await.unwrap();
+    let answer = hsm
+        .rewrap(&job, &asker(Instant::now() + LONG))
+        .await
+        .unwrap();
     let rewrapped = rig.release(answer.value).await;
     let recipient = OaepPrivateDecryptingKey::new(recipient).unwrap();
     let mut plaintext = [0; 256];

@@ -1,0 +1,318 @@
+//! Who may go next. Pure bookkeeping under the lock of `line.rs`: no waiting, no waking, and nothing
+//! about which worker or token does the work.
+//!
+//! The order: the daemon's own calls; then the interactive lane before the bulk lane, save that bulk
+//! gets one turn in [`BULK_ONE_IN`]; in a lane one caller after another; of one caller the oldest. The
+//! invariants: no more are inside than the capacity, no more wait than there is room for, every call
+//! that waits is called once or leaves, and neither a lane nor a caller waits for ever while there
+//! are turns.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{Place, Verdict};
+use crate::access::Identity;
+use crate::hsm::asker::Asker;
+use crate::hsm::error::HsmError;
+use crate::hsm::quota::{Allowance, Taken};
+use crate::types::Lane;
+
+/// While both lanes wait, one turn in so many is for bulk.
+pub(super) const BULK_ONE_IN: u32 = 8;
+/// Places for the daemon's own calls (signing a checkpoint, writing the head anchor), so that
+/// callers who fill the queue cannot stop them. Such calls are few: one per writer.
+const OWN_PLACES: usize = 16;
+/// One place in so many is kept for callers who hold none.
+const KEPT_ONE_IN: usize = 8;
+/// How many calls of one caller are looked at for one whose failures allow it, at one turn.
+const LOOKED_AT_MAX: usize = 16;
+
+/// Where a call waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rank<'a> {
+    /// Among the daemon's own.
+    Own,
+    /// In a lane, behind the caller's other calls.
+    Of(Lane, &'a Identity),
+}
+
+/// One call that waits.
+pub(super) struct Entry {
+    pub(super) deadline: Instant,
+    pub(super) allowance: Option<Arc<Allowance>>,
+    pub(super) answer: oneshot::Sender<Result<Place, HsmError>>,
+}
+
+/// A call whose turn it is: inside from now on, or told why not.
+pub(super) struct Called {
+    pub(super) entry: Entry,
+    pub(super) refusal: Option<HsmError>,
+}
+
+/// Everybody who is inside or waits.
+pub(super) struct Roster {
+    capacity: usize,
+    inside: usize,
+    /// By ticket, the oldest first.
+    own: BTreeMap<u64, Entry>,
+    interactive: Ranks,
+    bulk: Ranks,
+    /// Interactive calls called since bulk had its turn, while bulk waited.
+    passed_over: u32,
+    next_ticket: u64,
+}
+
+impl Roster {
+    /// `capacity` may be inside, `len_max` may wait: each lane has half of the room.
+    pub(super) fn new(capacity: usize, len_max: usize) -> Self {
+        Self {
+            capacity,
+            inside: 0,
+            own: BTreeMap::new(),
+            interactive: Ranks::new(len_max - len_max / 2),
+            bulk: Ranks::new(len_max / 2),
+            passed_over: 0,
+            next_ticket: 0,
+        }
+    }
+
+    pub(super) const fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
+    /// How many wait, the daemon's own calls included.
+    pub(super) fn len(&self) -> usize {
+        self.own.len() + self.clients()
+    }
+
+    /// How many calls of clients wait.
+    pub(super) const fn clients(&self) -> usize {
+        self.interactive.len + self.bulk.len
+    }
+
+    pub(super) const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many are inside.
+    #[cfg(test)]
+    pub(super) const fn inside(&self) -> usize {
+        self.inside
+    }
+
+    /// How many wait that a new call in `lane` would wait behind, more or less.
+    pub(super) const fn ahead_of(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Interactive => self.interactive.len,
+            Lane::Bulk => self.interactive.len + self.bulk.len,
+        }
+    }
+
+    /// Whether a call that has just come may go in at once. It overtakes nobody who could go: while
+    /// there is capacity, nobody who could go waits.
+    pub(super) fn enter(&mut self, asker: Option<&Asker<'_>>, now: Instant) -> Verdict {
+        if self.inside >= self.capacity {
+            return Verdict::Wait;
+        }
+        let verdict = asker.map_or(Verdict::Go, |asker| judge(asker.allowance.as_deref(), now));
+        if matches!(verdict, Verdict::Go) {
+            self.inside += 1;
+        }
+        verdict
+    }
+
+    /// Lets a call wait, where there is room. Its ticket.
+    pub(super) fn wait(&mut self, rank: Rank<'_>, entry: Entry) -> Option<u64> {
+        let ticket = self.next_ticket;
+        match rank {
+            Rank::Own if self.own.len() >= OWN_PLACES => return None,
+            Rank::Own => drop(self.own.insert(ticket, entry)),
+            Rank::Of(lane, caller) => self.lane(lane).join(caller, ticket, entry)?,
+        }
+        self.next_ticket += 1;
+        Some(ticket)
+    }
+
+    /// A call waits no longer. Where it was called before, nothing is to be done.
+    pub(super) fn leave(&mut self, rank: Rank<'_>, ticket: u64) {
+        match rank {
+            Rank::Own => drop(self.own.remove(&ticket)),
+            Rank::Of(lane, caller) => self.lane(lane).leave(caller, ticket),
+        }
+    }
+
+    /// One who was inside has left.
+    pub(super) const fn release(&mut self) {
+        self.inside = self.inside.saturating_sub(1);
+    }
+
+    /// The next whose turn it is, or who is not to be served at all, if there is one. `least` is what
+    /// a call needs at least: one that has less left is not begun.
+    pub(super) fn call_next(&mut self, now: Instant, least: Duration) -> Option<Called> {
+        if self.inside >= self.capacity {
+            return None;
+        }
+        if let Some((_, entry)) = self.own.pop_first() {
+            self.inside += 1;
+            return Some(Called {
+                entry,
+                refusal: None,
+            });
+        }
+        let bulk_waits = self.bulk.len > 0;
+        let lanes = if self.passed_over + 1 >= BULK_ONE_IN {
+            [Lane::Bulk, Lane::Interactive]
+        } else {
+            [Lane::Interactive, Lane::Bulk]
+        };
+        for lane in lanes {
+            let Some(called) = self.lane(lane).call_next(now, least) else {
+                continue;
+            };
+            if called.refusal.is_none() {
+                self.inside += 1;
+                self.passed_over = match lane {
+                    Lane::Interactive if bulk_waits => self.passed_over.saturating_add(1),
+                    Lane::Interactive | Lane::Bulk => 0,
+                };
+            }
+            return Some(called);
+        }
+        None
+    }
+
+    const fn lane(&mut self, lane: Lane) -> &mut Ranks {
+        match lane {
+            Lane::Interactive => &mut self.interactive,
+            Lane::Bulk => &mut self.bulk,
+        }
+    }
+}
+
+/// Whether a call's failures allow it now; where they do, one is taken.
+fn judge(allowance: Option<&Allowance>, now: Instant) -> Verdict {
+    match allowance.map_or(Taken::One, |allowance| allowance.take(now)) {
+        Taken::One => Verdict::Go,
+        Taken::Later => Verdict::Wait,
+        Taken::Spent {
+            retry_after,
+            is_first,
+        } => Verdict::Refused(HsmError::FailuresTooMany {
+            retry_after,
+            is_first,
+        }),
+    }
+}
+
+/// The callers of one lane, each with its own calls.
+struct Ranks {
+    room: usize,
+    len: usize,
+    callers: HashMap<Arc<Identity>, BTreeMap<u64, Entry>>,
+    /// Those of `callers`, in the order of their turns.
+    turns: VecDeque<Arc<Identity>>,
+}
+
+impl Ranks {
+    fn new(room: usize) -> Self {
+        Self {
+            room: room.max(1),
+            len: 0,
+            callers: HashMap::new(),
+            turns: VecDeque::new(),
+        }
+    }
+
+    /// None: there is no room, or the caller has its even part.
+    fn join(&mut self, caller: &Identity, ticket: u64, entry: Entry) -> Option<()> {
+        if self.len >= self.room {
+            return None;
+        }
+        if let Some(calls) = self.callers.get_mut(caller) {
+            let shared = self.room - self.room / KEPT_ONE_IN;
+            if calls.len() >= (shared / self.turns.len().max(1)).max(1) {
+                return None;
+            }
+            calls.insert(ticket, entry);
+        } else {
+            let caller = Arc::new(caller.clone());
+            self.turns.push_back(Arc::clone(&caller));
+            self.callers
+                .insert(caller, BTreeMap::from([(ticket, entry)]));
+        }
+        self.len += 1;
+        Some(())
+    }
+
+    fn leave(&mut self, caller: &Identity, ticket: u64) {
+        let Some(calls) = self.callers.get_mut(caller) else {
+            return;
+        };
+        if calls.remove(&ticket).is_none() {
+            return;
+        }
+        self.len -= 1;
+        if calls.is_empty() {
+            self.callers.remove(caller);
+            self.turns.retain(|name| **name != *caller);
+        }
+    }
+
+    fn call_next(&mut self, now: Instant, least: Duration) -> Option<Called> {
+        for _ in 0..self.turns.len() {
+            let caller = self.turns.pop_front()?;
+            let Some(calls) = self.callers.get_mut(&caller) else {
+                continue;
+            };
+            let called = next_of(calls, now, least);
+            let has_more = !calls.is_empty();
+            if !has_more {
+                self.callers.remove(&caller);
+            } else if called
+                .as_ref()
+                .is_some_and(|called| called.refusal.is_some())
+            {
+                // That was no turn.
+                self.turns.push_front(caller);
+            } else {
+                self.turns.push_back(caller);
+            }
+            if called.is_some() {
+                self.len -= 1;
+                return called;
+            }
+        }
+        None
+    }
+}
+
+/// The oldest call of one caller that can be decided now.
+fn next_of(calls: &mut BTreeMap<u64, Entry>, now: Instant, least: Duration) -> Option<Called> {
+    let decided = calls
+        .iter()
+        .take(LOOKED_AT_MAX)
+        .find_map(|(ticket, entry)| {
+            if entry.deadline < now + least {
+                return Some((*ticket, Some(HsmError::DeadlineExceeded)));
+            }
+            match judge(entry.allowance.as_deref(), now) {
+                Verdict::Go => Some((*ticket, None)),
+                Verdict::Refused(error) => Some((*ticket, Some(error))),
+                Verdict::Wait => None,
+            }
+        });
+    let (ticket, refusal) = decided?;
+    let entry = calls.remove(&ticket)?;
+    Some(Called { entry, refusal })
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+mod tests;
