@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
@@ -48,6 +48,30 @@ impl Raw {
     /// A session that is logged in.
     pub fn session(&self) -> anyhow::Result<Session> {
         Ok(self.pkcs11.open_rw_session(self.slot)?)
+    }
+
+    /// Lists all keys with what an inventory wants of them: how many private ones there are, and how
+    /// long it took.
+    pub fn list(&self) -> anyhow::Result<(usize, Duration)> {
+        let session = self.session()?;
+        let began = Instant::now();
+        let names = [AttributeType::Id, AttributeType::Label];
+        let numbers = [AttributeType::Modulus, AttributeType::PublicExponent];
+        let private = [names, numbers].concat();
+        let mut count = 0;
+        for (class, wanted) in [
+            (ObjectClass::PRIVATE_KEY, private.as_slice()),
+            (ObjectClass::PUBLIC_KEY, &names),
+        ] {
+            let found = session.find_objects(&[Attribute::Class(class)])?;
+            for object in &found {
+                session.get_attributes(*object, wanted)?;
+            }
+            if class == ObjectClass::PRIVATE_KEY {
+                count = found.len();
+            }
+        }
+        Ok((count, began.elapsed()))
     }
 
     /// A session and the handle of a private key.

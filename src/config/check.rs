@@ -73,6 +73,10 @@ pub(super) fn numbers(config: &Config) -> Vec<Number> {
         number("hsm.call_timeout_ms", 100, 60_000, hsm.call_timeout_ms),
         number("hsm.admin_timeout_ms", 1_000, 600_000, hsm.admin_timeout_ms),
         Number {
+            min: 0,
+            ..count("hsm.proven_at_start", 65_536, hsm.proven_at_start)
+        },
+        Number {
             key: "tcp.reload_interval_ms",
             min: 100,
             max: 3_600_000,

@@ -81,6 +81,10 @@ pub struct HsmConfig {
     /// up when the token is not open after twice as long. 1000 to 600000.
     #[serde(default = "default_admin_timeout_ms")]
     pub admin_timeout_ms: u64,
+    /// Versions that are attacked and tested before the node serves: the active ones first, the
+    /// newest first. The others are before their first use, and by and by. 0 to 65536.
+    #[serde(default = "default_proven_at_start")]
+    pub proven_at_start: usize,
     /// Folder of key profiles beside the built-in ones. Used by `kekd init` only.
     pub profiles_dir: Option<PathBuf>,
 }
@@ -254,6 +258,10 @@ const fn default_call_timeout_ms() -> u64 {
 
 const fn default_admin_timeout_ms() -> u64 {
     60_000
+}
+
+const fn default_proven_at_start() -> usize {
+    32
 }
 
 const fn default_reload_interval_ms() -> u64 {

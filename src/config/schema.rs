@@ -43,7 +43,7 @@ pub(super) const KEKD: Schema<Config> = Schema {
 };
 
 /// Every key there is. A test holds this list against the types.
-pub(super) const KEYS: [&str; 38] = [
+pub(super) const KEYS: [&str; 39] = [
     "state_dir",
     "node",
     "hsm.module",
@@ -54,6 +54,7 @@ pub(super) const KEYS: [&str; 38] = [
     "hsm.queue_len_max",
     "hsm.call_timeout_ms",
     "hsm.admin_timeout_ms",
+    "hsm.proven_at_start",
     "hsm.profiles_dir",
     "tcp.listen",
     "tcp.certificate_file",

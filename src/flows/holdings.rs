@@ -2,7 +2,7 @@
 //! instance, and exactly one key for each that the ledger names. Looking only: at the start
 //! (`open`) and from then on (`vigil`). Attributes and behaviour of keys are `inspect`'s concern.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::label;
@@ -50,35 +50,61 @@ pub(super) fn in_token(state: &State) -> impl Iterator<Item = &Arc<Version>> {
     })
 }
 
-/// Exactly one private or secret key has this `CKA_ID` or this label, and its public key is the
-/// ledger's.
-pub(super) fn check_key(objects: &[Object], key: &KeyRef, label: &str) -> Result<(), OpenError> {
-    let alike: Vec<&Object> = objects
-        .iter()
-        .filter(|object| is_secret(object))
-        .filter(|object| object.object_id == key.object_id || object.label == label)
-        .collect();
-    match alike.as_slice() {
-        [] => Err(OpenError::KeyMissing {
-            label: label.to_owned(),
-            object_id: key.to_string(),
-        }),
-        [found] if found.object_id != key.object_id => Err(OpenError::KeyMissing {
-            label: label.to_owned(),
-            object_id: key.to_string(),
-        }),
-        [found] => match (key.spki_sha256, found.spki_sha256) {
-            (Some(expected), Some(found)) if expected != found => Err(OpenError::OtherKey {
+/// Whether the token must hold the key of this version now.
+pub(super) fn is_in_token(state: &State, id: KeypairId) -> bool {
+    let begun = state.governance().begun(id);
+    let version = state.keyring().version(id);
+    version.is_ok_and(|version| version.is_in_token()) && !matches!(begun, Some(Begun::Destroy(_)))
+}
+
+/// The private and secret keys of an inventory, to be looked up: a token may hold very many.
+pub(super) struct Holdings<'a> {
+    by_id: HashMap<&'a [u8], Vec<&'a Object>>,
+    by_label: HashMap<&'a str, Vec<&'a Object>>,
+}
+
+impl<'a> Holdings<'a> {
+    pub(super) fn new(objects: &'a [Object]) -> Self {
+        let (mut by_id, mut by_label) = (HashMap::new(), HashMap::new());
+        for object in objects.iter().filter(|object| is_secret(object)) {
+            let alike: &mut Vec<_> = by_id.entry(object.object_id.as_slice()).or_default();
+            alike.push(object);
+            let alike: &mut Vec<_> = by_label.entry(object.label.as_str()).or_default();
+            alike.push(object);
+        }
+        Self { by_id, by_label }
+    }
+
+    /// Exactly one private or secret key has this `CKA_ID` or this label, and its public key is the
+    /// ledger's.
+    pub(super) fn check(&self, key: &KeyRef, label: &str) -> Result<(), OpenError> {
+        let by_id = self.by_id.get(key.object_id.as_slice());
+        let by_label = self.by_label.get(label);
+        let others = by_label.into_iter().flatten();
+        let others = others.filter(|object| object.object_id != key.object_id);
+        let alike: Vec<&&Object> = by_id.into_iter().flatten().chain(others).collect();
+        match alike.as_slice() {
+            [] => Err(OpenError::KeyMissing {
                 label: label.to_owned(),
-                expected,
-                found,
+                object_id: key.to_string(),
             }),
-            _ => Ok(()),
-        },
-        many => Err(OpenError::Lookalike {
-            label: label.to_owned(),
-            count: many.len(),
-        }),
+            [found] if found.object_id != key.object_id => Err(OpenError::KeyMissing {
+                label: label.to_owned(),
+                object_id: key.to_string(),
+            }),
+            [found] => match (key.spki_sha256, found.spki_sha256) {
+                (Some(expected), Some(found)) if expected != found => Err(OpenError::OtherKey {
+                    label: label.to_owned(),
+                    expected,
+                    found,
+                }),
+                _ => Ok(()),
+            },
+            many => Err(OpenError::Lookalike {
+                label: label.to_owned(),
+                count: many.len(),
+            }),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::Node;
 use super::govern::{GovernError, run};
-use super::inspect::{InspectError, inspect};
+use super::inspect::{InspectError, Seen, inspect};
 use super::make::{Forge, Issuing, MakeError, Plan};
 use super::profiles::builtin;
 use super::saga::chain;
@@ -170,7 +170,7 @@ impl Node {
             label: label.clone(),
             source,
         })?;
-        inspect(&self.hsm, &key, &label, &profile).await?;
+        inspect(&self.hsm, &key, &label, &profile, Seen::Made).await?;
         let state = self.snapshot();
         let forge = self.import_forge(import);
         let subject = format!("CN={label}");

@@ -76,19 +76,30 @@ pub enum InspectError {
     Randomness,
 }
 
+/// How a key came before us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It was made just now.
+    Made,
+    /// An inventory has shown it, alone with its label.
+    InInventory,
+}
+
 /// Reads every attribute back and compares it with the profile, then tries what it forbids.
 pub(super) async fn inspect(
     hsm: &Hsm,
     key: &KeyRef,
     label: &str,
     profile: &Profile,
+    seen: Seen,
 ) -> Result<(), InspectError> {
     let failed = |source| InspectError::Hsm {
         label: label.to_owned(),
         source,
     };
 
-    let mismatches = hsm.read_back(key, label, profile).await.map_err(failed)?;
+    let read = hsm.read_back(key, label, profile, seen == Seen::InInventory);
+    let mismatches = read.await.map_err(failed)?;
     if let Some(first) = mismatches.into_iter().next() {
         return Err(InspectError::Attribute {
             label: label.to_owned(),

@@ -5,8 +5,8 @@
 use aws_lc_rs::rand;
 use tracing::info;
 
-use super::holdings::check_key;
-use super::inspect::{InspectError, inspect, self_test};
+use super::holdings::Holdings;
+use super::inspect::{InspectError, Seen, inspect, self_test};
 use super::label;
 use super::open::OpenError;
 use super::profiles::{ProfilesError, builtin};
@@ -132,7 +132,7 @@ impl Forge<'_, Initialise> {
     ) -> Result<InstanceKey, MakeError> {
         let profile = builtin(profile)?;
         let (key, spki) = self.generate(random_id()?, label, &profile).await?;
-        inspect(self.hsm, &key, label, &profile).await?;
+        inspect(self.hsm, &key, label, &profile, Seen::Made).await?;
         info!(
             key = label,
             profile = profile.name(),
@@ -204,7 +204,7 @@ impl<Op: MakesKeys> Forge<'_, Op> {
         certificate: Vec<u8>,
     ) -> Result<v1::KekVersionActivated, MakeError> {
         let (paddings, label) = (self.paddings(profile)?, plan.label());
-        inspect(self.hsm, key, &label, profile).await?;
+        inspect(self.hsm, key, &label, profile, Seen::Made).await?;
         let forms = profile.release_forms();
         for padding in &paddings {
             self_test(self.hsm, key, &label, &spki, *padding, forms).await?;
@@ -241,7 +241,8 @@ impl<Op: MakesKeys> Forge<'_, Op> {
             label: label.to_owned(),
             source,
         })?;
-        check_key(&objects, key, label).map_err(|source| MakeError::NotAlone {
+        let alone = Holdings::new(&objects).check(key, label);
+        alone.map_err(|source| MakeError::NotAlone {
             label: label.to_owned(),
             source: Box::new(source),
         })

@@ -20,6 +20,8 @@ mod noted;
 pub mod open;
 mod pen;
 pub mod profiles;
+mod proofs;
+mod prover;
 mod ration;
 mod recipient;
 mod saga;
@@ -54,6 +56,8 @@ use import::Certified;
 use notary::Notary;
 use noted::Noted;
 use pen::Pen;
+use proofs::Proofs;
+use prover::Prover;
 use ration::Ration;
 use shares::Shares;
 use status::Counters;
@@ -76,6 +80,10 @@ pub enum NodeFailure {
 pub struct Node {
     snapshot: ArcSwap<State>,
     hsm: Hsm,
+    /// The versions that were proven on its token.
+    proofs: Proofs,
+    /// Proves what nobody asked for yet.
+    _prover: Prover,
     /// Holds the ledger, and with it the lock on the state folder: one kekd per folder.
     vigil: Vigil,
     /// Reads the ledger beside whoever writes it.
@@ -124,6 +132,7 @@ impl Node {
         ledger_reader: LedgerReader,
         capabilities: Capabilities,
         hsm: Hsm,
+        proofs: Proofs,
         journal: Journal,
         switch: Switch,
         clock: Clock,
@@ -138,9 +147,13 @@ impl Node {
         let sessions = config.hsm.sessions;
         let at_hsm = config.hsm.queue_len_max.saturating_add(sessions);
         let in_all = config.audit.queue_len_max.saturating_add(at_hsm);
+        let vigil = Vigil::begin(hsm.clone(), proofs.clone(), Arc::clone(&ledger), found);
+        let (of_prover, found) = (Arc::clone(&ledger), vigil.changed());
         Self {
             snapshot: ArcSwap::new(state),
-            vigil: Vigil::begin(hsm.clone(), Arc::clone(&ledger), found),
+            _prover: Prover::begin(hsm.clone(), proofs.clone(), of_prover, found),
+            proofs,
+            vigil,
             pen: Pen::new(ledger),
             anchored: Mutex::new(anchored),
             notary: Notary::new(config.audit.checkpoint_interval_ms, audit_anchored),
@@ -203,6 +216,7 @@ impl Node {
     pub fn is_ready(&self) -> bool {
         matches!(self.hsm.status().state, HsmState::Ready)
             && self.vigil.is_sound()
+            && self.proofs.is_sound()
             && self.journal.status().writable
             && !self.is_all_stopped()
     }
@@ -221,7 +235,7 @@ impl Node {
         tokio::spawn(async move {
             let (mut hsm, mut journal) = (node.hsm.changed(), node.journal.changed());
             let (mut vigil, mut stops) = (node.vigil.changed(), node.stops().changed());
-            let mut ledger = node.pen.published();
+            let (mut ledger, mut proofs) = (node.pen.published(), node.proofs.changed());
             loop {
                 let goes_on = tokio::select! {
                     () = sender.closed() => false,
@@ -229,6 +243,7 @@ impl Node {
                     changed = journal.changed() => changed.is_ok(),
                     changed = vigil.changed() => changed.is_ok(),
                     changed = ledger.changed() => changed.is_ok(),
+                    changed = proofs.changed() => changed.is_ok(),
                     changed = stops.changed() => changed.is_ok(),
                 };
                 let ready = goes_on && node.is_ready();

@@ -2,22 +2,23 @@
 //! creates, adopts and repairs nothing. Each disagreement has its own message: what was expected, what
 //! was found, what to do.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use tokio::task::{JoinError, JoinSet};
 use tracing::{error, info, warn};
 
-use super::holdings::{check_key, check_ties, in_token, orphans, remains, strangers};
-use super::inspect::{InspectError, inspect, self_test};
+use super::holdings::{Holdings, check_ties, in_token, orphans, remains, strangers};
+use super::inspect::{InspectError, Seen, inspect};
+use super::proofs::{Proofs, parse_profile};
+use super::prover::prove_first;
 use super::stop::Switch;
 use super::vigil::Findings;
 use super::{Node, label};
 use crate::audit::{self, AuditError, Journal};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::hsm::profile::{Profile, ProfileError};
-use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef, Object, Token};
-use crate::keyring::Version;
+use crate::hsm::profile::ProfileError;
+use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef, Token};
 use crate::ledger::{Ledger, LedgerError, State, TokenIdentity};
 use crate::stops::{Stops, StopsError};
 use crate::types::{Padding, RequestId, Sha256};
@@ -123,17 +124,22 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
     let judged = journal.judge(state.log_key(), &audit_anchors)?;
     record_loss(&journal, &judged).await?;
 
-    let objects = Arc::new(hsm.inventory().await?);
+    let objects = hsm.inventory().await?;
+    let holdings = Holdings::new(&objects);
     for (key, label) in state.instance_keys().into_iter().zip(label::OF_INSTANCE) {
         let profile = parse_profile(label, &key.profile)?;
         let key = KeyRef::from(key);
-        check_key(&objects, &key, label)?;
-        inspect(&hsm, &key, label, &profile).await?;
+        holdings.check(&key, label)?;
+        inspect(&hsm, &key, label, &profile, Seen::InInventory).await?;
     }
-    check_versions(&hsm, &objects, &capabilities, &state, config.hsm.sessions).await?;
+    check_versions(&holdings, &capabilities, &state)?;
+    let (sessions, at_start) = (config.hsm.sessions, config.hsm.proven_at_start);
+    let proofs = Proofs::new(hsm.clone(), sessions);
+    prove_first(&hsm, &proofs, &state, at_start, sessions).await?;
+    let (proven, versions) = proofs.count(&state);
     info!(
-        versions = state.keyring().versions().count(),
-        "every key is what the ledger says"
+        versions,
+        proven, "every key is there, once; what is not proven yet is before its first use"
     );
     let found = Findings {
         strangers: strangers(&objects, &state),
@@ -152,6 +158,7 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
         ledger_reader,
         capabilities,
         hsm,
+        proofs,
         journal,
         switch,
         clock,
@@ -192,80 +199,29 @@ fn identity_of(token: Token) -> TokenIdentity {
     }
 }
 
-/// Looks at as many versions at once as there are sessions: each costs several operations of the HSM.
-/// The first that is not as it should be is the error.
-async fn check_versions(
-    hsm: &Hsm,
-    objects: &Arc<Vec<Object>>,
+/// What can be said of every version before anybody looks at its key.
+fn check_versions(
+    holdings: &Holdings<'_>,
     capabilities: &Capabilities,
     state: &State,
-    at_once: usize,
 ) -> Result<(), OpenError> {
-    let mut under_way = JoinSet::new();
-    for version in in_token(state) {
-        if under_way.len() >= at_once.max(1) {
-            settled(under_way.join_next().await)?;
-        }
-        let (hsm, objects) = (hsm.clone(), Arc::clone(objects));
-        let (capabilities, version) = (capabilities.clone(), Arc::clone(version));
-        under_way
-            .spawn(async move { check_version(&hsm, &objects, &capabilities, &version).await });
-    }
-    while !under_way.is_empty() {
-        settled(under_way.join_next().await)?;
-    }
-    Ok(())
-}
-
-fn settled(check: Option<Result<Result<(), OpenError>, JoinError>>) -> Result<(), OpenError> {
-    match check {
-        Some(Ok(outcome)) => outcome,
-        // Nothing else ends a check: they are aborted only when nobody waits for them any more.
-        Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
-        None => Ok(()),
-    }
-}
-
-async fn check_version(
-    hsm: &Hsm,
-    objects: &[Object],
-    capabilities: &Capabilities,
-    version: &Version,
-) -> Result<(), OpenError> {
-    let label = label::of(version);
     let able = capabilities.paddings();
-    if let Some(padding) = version
-        .paddings_shown
-        .iter()
-        .find(|padding| !able.contains(padding))
-    {
-        return Err(OpenError::Incapable {
-            label,
-            padding: *padding,
-        });
-    }
-    let key = KeyRef::from(version);
-    check_key(objects, &key, &label)?;
-    let profile = parse_profile(&label, &version.profile)?;
-    inspect(hsm, &key, &label, &profile).await?;
-    // Those that are forbidden now as well: officers may allow them again while the node serves.
-    for padding in &version.paddings_shown {
-        self_test(
-            hsm,
-            &key,
-            &label,
-            &version.spki,
-            *padding,
-            &version.release_forms,
-        )
-        .await?;
+    // Few profiles stand for many versions.
+    let mut readable = HashSet::new();
+    for version in in_token(state) {
+        let label = label::of(version);
+        let mut shown = version.paddings_shown.iter();
+        if let Some(padding) = shown.find(|padding| !able.contains(padding)) {
+            return Err(OpenError::Incapable {
+                label,
+                padding: *padding,
+            });
+        }
+        if !readable.contains(&version.profile) {
+            parse_profile(&label, &version.profile)?;
+            readable.insert(&version.profile);
+        }
+        holdings.check(&KeyRef::from(&**version), &label)?;
     }
     Ok(())
-}
-
-fn parse_profile(label: &str, bytes: &[u8]) -> Result<Profile, OpenError> {
-    Profile::parse(bytes).map_err(|source| OpenError::Profile {
-        label: label.to_owned(),
-        source,
-    })
 }

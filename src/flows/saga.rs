@@ -101,6 +101,8 @@ impl Node {
     ) -> Result<(), GovernError> {
         let kek = activated.kek.clone();
         let number = activated.number;
+        // It was proven as it was made. Noted before anybody can ask for it.
+        self.proofs.passed(keypair_id);
         let event = Event::KekVersionActivated(activated);
         match self.append(event, Timing::Regardless).await {
             Ok(_) => {
@@ -160,6 +162,7 @@ impl Node {
         let version = state.keyring().version(id).map_err(Refusal::from)?;
         let key = KeyRef::from(&**version);
         warn!(key = label::of(version), "a private key is destroyed");
+        self.proofs.forget([id]);
         self.hsm.destroy(destroy, &key).await?;
         let keypair_id = id.as_bytes().to_vec();
         let event = Event::VersionDestroyed(v1::VersionDestroyed { keypair_id });
@@ -172,6 +175,7 @@ impl Node {
     pub(super) async fn give_up(&self, keypair_id: KeypairId, why: &str) -> GovernError {
         error!(%keypair_id, why, "what was begun ends without effect");
         // A worker to come must not want an orphan to be there.
+        self.proofs.forget([keypair_id]);
         self.hsm.forget_known_answers(&KeyRef {
             object_id: *keypair_id.as_bytes(),
             spki_sha256: None,

@@ -54,6 +54,8 @@ pub struct NodeStatus {
     pub instance_name: String,
     /// The HSM.
     pub hsm: HsmStatus,
+    /// Versions that were proven on its token since the start, and versions that it must hold.
+    pub proven: (usize, usize),
     /// Entries of the ledger, and the Merkle root over them.
     pub ledger: (u64, Sha256),
     /// The audit log.
@@ -74,6 +76,7 @@ impl Node {
         let audit = self.journal.status();
         let found = self.vigil.findings();
         let mut problems = found.problems();
+        problems.extend(self.proofs.problems());
         match &hsm.state {
             HsmState::Ready => {}
             HsmState::Starting => problems.push("the HSM worker is starting".to_owned()),
@@ -101,6 +104,7 @@ impl Node {
             instance_name: state.instance_name().to_owned(),
             ledger: (state.size(), state.root()),
             hsm,
+            proven: self.proofs.count(&state),
             audit,
             oracle_alarms,
             counted: self.counted(),

@@ -212,6 +212,7 @@ impl Node {
                 retry_after: RETRY_AFTER_OUTAGE,
             });
         }
+        self.proven(version, patience.deadline).await?;
         let allowance = self.quota.allowance(identity, &version.kek);
         let asker = &Asker::new(identity, patience.lane, patience.deadline)
             .while_present(&patience.presence)
@@ -336,6 +337,9 @@ impl Node {
         }
         if matches!(error, HsmError::DeadlineExceeded) {
             return UnwrapError::DeadlineExceeded;
+        }
+        if matches!(error, HsmError::KeyUnwell { .. }) {
+            self.proofs.forget([version.keypair_id]);
         }
         match error.next() {
             Next::TryAgain => {

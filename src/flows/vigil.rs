@@ -7,22 +7,28 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use super::holdings;
+use super::holdings::{self, Holdings};
 use super::open::OpenError;
+use super::proofs::Proofs;
 use crate::hsm::{Hsm, HsmError, HsmState};
 use crate::ledger::{Ledger, State};
+use crate::types::KeypairId;
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two looks that were asked for, so that callers cannot keep a session busy with looking.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// The part of one session's time that looking at all keys may take: one in so many. More where a call
+/// met a contradiction, for then somebody is waiting to hear.
+const SHARE_OF_ROUTINE: u32 = 100;
+const SHARE_OF_ASKED: u32 = 10;
 /// Keys that are named; of more, the number.
 const KEYS_SHOWN_MAX: usize = 8;
 
@@ -65,14 +71,22 @@ pub(super) struct Vigil {
 
 impl Vigil {
     /// Begins, with what the start has found.
-    pub(super) fn begin(hsm: Hsm, ledger: Arc<Mutex<Ledger>>, found: Findings) -> Self {
+    pub(super) fn begin(
+        hsm: Hsm,
+        proofs: Proofs,
+        ledger: Arc<Mutex<Ledger>>,
+        found: Findings,
+    ) -> Self {
         let (publisher, findings) = watch::channel(found);
         let look_now = Arc::new(Notify::new());
         let watcher = Watcher {
             hsm,
+            proofs,
             ledger,
             publisher,
             look_now: Arc::clone(&look_now),
+            amiss: HashSet::new(),
+            pace: Pace::default(),
         };
         Self {
             findings,
@@ -115,28 +129,67 @@ impl Drop for Vigil {
 
 struct Watcher {
     hsm: Hsm,
+    proofs: Proofs,
     ledger: Arc<Mutex<Ledger>>,
     publisher: watch::Sender<Findings>,
     look_now: Arc<Notify>,
+    /// The keys that were not as the ledger says at the latest look.
+    amiss: HashSet<[u8; 16]>,
+    pace: Pace,
+}
+
+/// Why the token is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// It was time.
+    Routine,
+    /// A call met a contradiction.
+    Asked,
+    /// A new worker may have opened another token than the last one did.
+    Worker,
+}
+
+/// How often all keys can be looked at: with very many of them a look takes seconds.
+#[derive(Debug, Default)]
+struct Pace {
+    latest: Option<(Instant, Duration)>,
+}
+
+impl Pace {
+    fn is_up(&self, cause: Cause) -> bool {
+        let share = match cause {
+            Cause::Routine => SHARE_OF_ROUTINE,
+            Cause::Asked => SHARE_OF_ASKED,
+            Cause::Worker => 1,
+        };
+        self.latest
+            .is_none_or(|(ended, took)| ended.elapsed() >= took.saturating_mul(share))
+    }
+
+    fn took(&mut self, took: Duration) {
+        self.latest = Some((Instant::now(), took));
+    }
 }
 
 impl Watcher {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut state = self.hsm.changed();
         loop {
             sleep(LOOK_INTERVAL_MIN).await;
-            tokio::select! {
-                () = sleep(LOOK_INTERVAL) => {}
-                () = self.look_now.notified() => {}
-                // A new worker may have opened another token than the last one did.
-                changed = state.changed() => if changed.is_err() { return },
-            }
+            let cause = tokio::select! {
+                () = sleep(LOOK_INTERVAL) => Cause::Routine,
+                () = self.look_now.notified() => Cause::Asked,
+                changed = state.changed() => match changed {
+                    Ok(()) => Cause::Worker,
+                    Err(_) => return,
+                },
+            };
             let is_ready = matches!(&*state.borrow_and_update(), HsmState::Ready);
             if !is_ready {
                 // Said by the HSM's own state; what was found before stays.
                 continue;
             }
-            match self.look().await {
+            match self.look(cause).await {
                 Ok(found) => self.publish(found),
                 Err(HsmError::ShutDown) => return,
                 Err(why) => debug!(%why, "the token could not be looked at"),
@@ -144,25 +197,52 @@ impl Watcher {
         }
     }
 
-    async fn look(&self) -> Result<Findings, HsmError> {
+    /// The ties each time. The keys as often as their number allows: what was found before stays.
+    async fn look(&mut self, cause: Cause) -> Result<Findings, HsmError> {
         let foreign = match holdings::check_ties(&self.hsm, &self.ledger).await {
             Ok(_) => None,
             Err(OpenError::Hsm(why)) => return Err(why),
             Err(disagreement) => Some(disagreement.to_string()),
         };
+        let known = self.publisher.borrow().clone();
+        let is_new = foreign != known.foreign;
+        if is_new {
+            // What it was, or is now, was proven by nobody.
+            self.proofs.forget_all();
+        }
+        match is_new || self.pace.is_up(cause) {
+            true => self.look_at_keys(foreign).await,
+            false => Ok(known),
+        }
+    }
+
+    async fn look_at_keys(&mut self, foreign: Option<String>) -> Result<Findings, HsmError> {
         // Keys come and go while the token is looked at: demanded is what the ledger named before
         // and still names after, and strange is what it names neither way.
         let before = self.state();
+        let began = Instant::now();
         let objects = self.hsm.inventory().await?;
+        self.pace.took(began.elapsed());
         let after = self.state();
         let still: HashSet<_> = holdings::keys(&after)
             .map(|(key, _)| key.object_id)
             .collect();
-        let mut keys: Vec<String> = holdings::keys(&before)
-            .filter(|(key, _)| still.contains(&key.object_id))
-            .filter_map(|(key, label)| holdings::check_key(&objects, &key, &label).err())
-            .map(|disagreement| disagreement.to_string())
-            .collect();
+        let holdings = Holdings::new(&objects);
+        let (mut amiss, mut keys) = (HashSet::new(), Vec::new());
+        for (key, label) in holdings::keys(&before) {
+            if !still.contains(&key.object_id) {
+                continue;
+            }
+            if let Err(disagreement) = holdings.check(&key, &label) {
+                amiss.insert(key.object_id);
+                keys.push(disagreement.to_string());
+            }
+        }
+        // A key that was away or another is proven anew, and so is one that is back.
+        let otherwise = amiss.union(&self.amiss).copied();
+        self.proofs
+            .forget(otherwise.filter_map(|id| KeypairId::try_from(&id[..]).ok()));
+        self.amiss = amiss;
         let count = keys.len();
         keys.truncate(KEYS_SHOWN_MAX);
         if count > keys.len() {

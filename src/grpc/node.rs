@@ -68,7 +68,7 @@ impl NodeService for NodeState {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: status.instance_id.as_bytes().to_vec(),
             instance_name: status.instance_name,
-            token: Some(token(&status.hsm, self.sessions)),
+            token: Some(token(&status.hsm, status.proven, self.sessions)),
             ledger: Some(v1::LogStatus {
                 size: ledger_size,
                 root: ledger_root.as_bytes().to_vec(),
@@ -108,7 +108,8 @@ fn alarm(alarm: OracleAlarm) -> v1::OracleAlarm {
     }
 }
 
-fn token(hsm: &HsmStatus, sessions: u32) -> v1::TokenStatus {
+fn token(hsm: &HsmStatus, proven: (usize, usize), sessions: u32) -> v1::TokenStatus {
+    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
     let state = match &hsm.state {
         HsmState::Starting => "starting",
         HsmState::Ready => "ready",
@@ -132,7 +133,9 @@ fn token(hsm: &HsmStatus, sessions: u32) -> v1::TokenStatus {
         } else {
             0
         },
-        queue_len: u32::try_from(hsm.queue_len).unwrap_or(u32::MAX),
+        queue_len: count(hsm.queue_len),
+        versions_proven: count(proven.0),
+        versions: count(proven.1),
         worker_restarts: hsm.worker_restarts,
         worker_pid: hsm.worker_pid.unwrap_or_default(),
     }

@@ -174,17 +174,20 @@ impl Hsm {
         ended
     }
 
-    /// Reads every attribute of the profile back. Empty: the token holds what the profile says.
+    /// Reads every attribute of the profile back. Empty: the token holds what the profile says. Looks
+    /// that no other key has the label, unless an inventory has shown it.
     pub async fn read_back(
         &self,
         key: &KeyRef,
         label: &str,
         profile: &Profile,
+        was_inventoried: bool,
     ) -> Result<Vec<AttributeMismatch>, HsmError> {
         let op = Op::ReadBack(proto::ReadBack {
             key: Some(key.into()),
             label: label.to_owned(),
             profile: profile.bytes().to_vec(),
+            was_inventoried,
         });
         let Answered::ReadBackReport(report) = self
             .act("ReadBack", op, Some(key), Kind::Repeatable)

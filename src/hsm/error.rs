@@ -85,9 +85,30 @@ pub enum HsmError {
         /// What came of the latest try.
         latest: String,
     },
-    /// The known-answer test failed on a worker that had just started.
+    /// No known-answer test passed on a worker that had just started.
     #[error("the token is open and fails the known-answer test: {detail}")]
     KnownAnswerFailed {
+        /// In what way.
+        detail: String,
+    },
+    /// The key was not tested on the worker that serves, and it could not be now.
+    #[error("{operation}: the key with the id {key} was not tested on this worker")]
+    Untested {
+        /// The call.
+        operation: &'static str,
+        /// The key.
+        key: KeyRef,
+    },
+    /// The key fails its known-answer test, and others pass theirs.
+    #[error(
+        "{operation}: the key with the id {key} fails its known-answer test, and others pass theirs: \
+         {detail}"
+    )]
+    KeyUnwell {
+        /// The call.
+        operation: &'static str,
+        /// The key.
+        key: KeyRef,
         /// In what way.
         detail: String,
     },
@@ -253,6 +274,8 @@ impl HsmError {
             | Self::NoService(_)
             | Self::NotOpened { .. }
             | Self::KnownAnswerFailed { .. }
+            | Self::Untested { .. }
+            | Self::KeyUnwell { .. }
             | Self::TokenNotFound { .. }
             | Self::Module { .. }
             | Self::ShutDown => Next::TryAgain,
@@ -338,7 +361,9 @@ impl HsmError {
                 | FailureKind::KeyMismatch
                 | FailureKind::Unsupported
                 | FailureKind::BadRequest
-                | FailureKind::RefusedByToken,
+                | FailureKind::RefusedByToken
+                | FailureKind::Untested
+                | FailureKind::KeyUnwell,
             )
             | Err(_) => Self::Module {
                 module: config.module.clone(),
@@ -360,6 +385,15 @@ impl HsmError {
             (Ok(FailureKind::KeyMissing), Some(key)) => Self::KeyMissing {
                 operation,
                 key: key.clone(),
+            },
+            (Ok(FailureKind::Untested), Some(key)) => Self::Untested {
+                operation,
+                key: key.clone(),
+            },
+            (Ok(FailureKind::KeyUnwell), Some(key)) => Self::KeyUnwell {
+                operation,
+                key: key.clone(),
+                detail,
             },
             (Ok(FailureKind::KeyMismatch), Some(key)) => Self::KeyMismatch {
                 operation,
@@ -385,6 +419,8 @@ impl HsmError {
                     | FailureKind::LinkLost
                     | FailureKind::KeyMissing
                     | FailureKind::KeyMismatch
+                    | FailureKind::Untested
+                    | FailureKind::KeyUnwell
                     | FailureKind::PinRefused
                     | FailureKind::PinWithheld
                     | FailureKind::PinUnreadable

@@ -78,34 +78,37 @@ impl Hsm {
         Ok(capabilities)
     }
 
-    /// Sets the test of a key that tells a failing token from a bad ciphertext, and runs it. False:
-    /// the token gives a wrong answer. Tests that passed, one for each key and padding, are set and
-    /// run again on every later worker before that serves.
+    /// Runs the test of a key that tells a failing token from a bad ciphertext. Where it passes it is
+    /// kept: each later worker runs it before it uses the key, and the newest before it serves at all.
+    /// False: the token gives a wrong answer.
     pub async fn set_known_answer(&self, test: KnownAnswer) -> Result<bool, HsmError> {
-        let call = Call {
-            operation: "KnownAnswer",
-            op: Op::KnownAnswer((&test).into()),
-            key: Some(&test.key),
-            limit: self.shared().call_limit(),
-            kind: Kind::Repeatable,
-        };
-        // Kept before it is run: a worker that starts in between must have it, too.
-        self.shared().keep_known_answer(test.clone());
-        let passed = self.call(call).await.and_then(|done| {
-            if let Answered::KnownAnswered(answered) = done.answered {
-                Ok(answered.passed)
-            } else {
-                Err(HsmError::wrong_kind("KnownAnswer"))
-            }
-        });
-        if !matches!(passed, Ok(true)) {
-            self.shared().forget_known_answer(&test);
-        }
-        passed
+        self.run_known_answer(&test, Kind::Repeatable).await
     }
 
-    /// Drops the tests of a key, whose absence later workers then do not mind. The worker that
-    /// serves now keeps its own, and uses them for nothing but that key.
+    /// The same for whom it is done.
+    pub(super) async fn run_known_answer(
+        &self,
+        test: &KnownAnswer,
+        kind: Kind<'_>,
+    ) -> Result<bool, HsmError> {
+        let call = Call {
+            operation: "KnownAnswer",
+            op: Op::KnownAnswer(test.into()),
+            key: Some(&test.key),
+            limit: self.shared().call_limit(),
+            kind,
+        };
+        let Answered::KnownAnswered(answered) = self.call(call).await?.answered else {
+            return Err(HsmError::wrong_kind("KnownAnswer"));
+        };
+        if answered.passed {
+            self.shared().keep_known_answer(test);
+        }
+        Ok(answered.passed)
+    }
+
+    /// Drops the tests of a key, which later workers then do not use. The worker that serves now keeps
+    /// its own.
     pub fn forget_known_answers(&self, key: &KeyRef) {
         drop(self.shared().take_known_answers(key));
     }

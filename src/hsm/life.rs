@@ -1,6 +1,6 @@
 //! One worker process from birth to death: it opens the token, proves itself, and is killed or
 //! leaves when asked. When that happens is the supervisor's to say. Invariant: nobody else has the
-//! link before the token is open and the known-answer tests have passed on this very worker.
+//! link before the token is open and a known-answer test has passed on this very worker.
 
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Worker {
         self.child.id()
     }
 
-    /// Opens the token and runs the known-answer tests that are set.
+    /// Opens the token and runs the known-answer tests that passed last, until one does.
     pub(super) async fn make_ready(&self, shared: &Shared) -> Result<Token, HsmError> {
         let opened = self
             .ask(shared.open_request(), "Open", shared.admin_limit())
@@ -63,27 +63,40 @@ impl Worker {
         } else {
             return Err(HsmError::wrong_kind("Open"));
         };
-        // As many at once as there are sessions.
-        for tests in shared.known_answers().chunks(shared.config.sessions.max(1)) {
-            self.pass(tests, shared).await?;
+        for tests in shared.newest_known_answers() {
+            self.pass_one(&tests, shared).await?;
         }
         Ok(token)
     }
 
-    async fn pass(&self, tests: &[KnownAnswer], shared: &Shared) -> Result<(), HsmError> {
-        let limit = shared.call_limit();
-        let lost = |loss| HsmError::of_early_loss(loss, &shared.config);
-        let mut under_way = Vec::with_capacity(tests.len());
+    /// One that passes will do: the others are run before their keys' first use. One that does not may
+    /// be of a damaged key, which must not keep the token from the others.
+    async fn pass_one(&self, tests: &[KnownAnswer], shared: &Shared) -> Result<(), HsmError> {
+        let mut failed = None;
         for test in tests {
-            let sent = self
-                .link
-                .send(Op::KnownAnswer(test.into()), KNOWN_ANSWER, None, limit);
-            under_way.push((test, sent));
+            match self.pass(test, shared).await? {
+                Ok(()) => return Ok(()),
+                Err(why) => failed = failed.or(Some(why)),
+            }
         }
-        for (test, sent) in under_way {
-            Self::judge(test, self.heard(sent, limit).await.map_err(lost)?)?;
-        }
-        Ok(())
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// The outer error: the worker is lost.
+    async fn pass(
+        &self,
+        test: &KnownAnswer,
+        shared: &Shared,
+    ) -> Result<Result<(), HsmError>, HsmError> {
+        let answered = self
+            .ask(
+                Op::KnownAnswer(test.into()),
+                KNOWN_ANSWER,
+                shared.call_limit(),
+            )
+            .await
+            .map_err(|loss| HsmError::of_early_loss(loss, &shared.config))?;
+        Ok(Self::judge(test, answered))
     }
 
     fn judge(test: &KnownAnswer, answered: Answered) -> Result<(), HsmError> {

@@ -315,7 +315,9 @@ fn ends_link(failure: &Failure) -> Result<(), Loss> {
         | FailureKind::Module
         | FailureKind::Unsupported
         | FailureKind::BadRequest
-        | FailureKind::RefusedByToken => Ok(()),
+        | FailureKind::RefusedByToken
+        | FailureKind::Untested
+        | FailureKind::KeyUnwell => Ok(()),
     }
 }
 

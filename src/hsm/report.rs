@@ -27,7 +27,7 @@ pub struct Object {
     pub object_id: Vec<u8>,
     /// `CKA_LABEL`.
     pub label: String,
-    /// SHA-256 over the DER `SubjectPublicKeyInfo`, where the public part can be read.
+    /// Of a private key: SHA-256 over the DER `SubjectPublicKeyInfo`, where the public part can be read.
     pub spki_sha256: Option<Sha256>,
 }
 

@@ -1,6 +1,7 @@
 //! What the supervisor tells those who call, and the little they tell it. Locks here are held for
 //! a copy and never across an await, so reading the status never waits for an HSM.
 
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,11 @@ use super::status::{Capabilities, HsmState, HsmStatus, Token};
 use crate::config::HsmConfig;
 use crate::proto::worker::Open;
 use crate::proto::worker::request::Op;
+use crate::types::Padding;
+
+/// Tests by which a new worker is judged, of keys that decrypt and of keys that unwrap: one key may be
+/// damaged, hardly so many.
+const WITNESSES_MAX: usize = 4;
 
 /// Calls that may be inside the worker beside those that its sessions work on.
 const SLACK: usize = 0;
@@ -49,8 +55,10 @@ pub(super) struct Shared {
 struct Remembered {
     token: Option<Token>,
     capabilities: Option<Capabilities>,
-    /// One for each key and padding.
-    known_answers: Vec<KnownAnswer>,
+    /// Those that passed once, one for each key and padding.
+    known_answers: HashMap<([u8; 16], Padding), KnownAnswer>,
+    /// Those that passed last, of keys that differ, the newest last.
+    newest: VecDeque<([u8; 16], Padding)>,
 }
 
 impl Shared {
@@ -217,26 +225,56 @@ impl Shared {
         }
     }
 
-    pub(super) fn known_answers(&self) -> Vec<KnownAnswer> {
-        self.remembered().known_answers.clone()
+    /// The tests that passed last, the newest first: what a new worker is judged by. Those of keys that
+    /// decrypt, then those of keys that unwrap, since a token may do the one and not the other.
+    pub(super) fn newest_known_answers(&self) -> [Vec<KnownAnswer>; 2] {
+        let remembered = self.remembered();
+        let tests = &remembered.known_answers;
+        let newest = remembered.newest.iter().rev();
+        newest
+            .filter_map(|name| tests.get(name).cloned())
+            .partition::<Vec<_>, _>(|test| !test.by_unwrap)
+            .into()
     }
 
-    /// Keeps a test, in place of that of the same key and padding.
-    pub(super) fn keep_known_answer(&self, test: KnownAnswer) {
-        self.forget_known_answer(&test);
-        self.remembered().known_answers.push(test);
+    /// The test of a key and padding, where it has passed once.
+    pub(super) fn known_answer(&self, key: &KeyRef, padding: Padding) -> Option<KnownAnswer> {
+        let remembered = self.remembered();
+        let test = remembered.known_answers.get(&(key.object_id, padding))?;
+        (test.key == *key).then(|| test.clone())
     }
 
-    pub(super) fn forget_known_answer(&self, test: &KnownAnswer) {
-        let tests = &mut self.remembered().known_answers;
-        tests.retain(|kept| kept.key != test.key || kept.padding != test.padding);
+    /// Keeps a test that has passed, in place of that of the same key and padding.
+    pub(super) fn keep_known_answer(&self, test: &KnownAnswer) {
+        let name = (test.key.object_id, test.padding);
+        let mut remembered = self.remembered();
+        remembered.known_answers.insert(name, test.clone());
+        let Remembered {
+            newest,
+            known_answers,
+            ..
+        } = &mut *remembered;
+        newest.retain(|(id, _)| *id != name.0);
+        newest.push_back(name);
+        let alike = |name: &_| {
+            let kept = known_answers.get(name);
+            kept.is_some_and(|kept| kept.by_unwrap == test.by_unwrap)
+        };
+        if newest.iter().filter(|name| alike(name)).count() > WITNESSES_MAX
+            && let Some(oldest) = newest.iter().position(alike)
+        {
+            newest.remove(oldest);
+        }
     }
 
     /// Drops all tests of a key, and returns them.
     pub(super) fn take_known_answers(&self, key: &KeyRef) -> Vec<KnownAnswer> {
-        let tests = &mut self.remembered().known_answers;
-        let is_of_key = |test: &mut KnownAnswer| test.key.object_id == key.object_id;
-        tests.extract_if(.., is_of_key).collect()
+        let mut remembered = self.remembered();
+        remembered.newest.retain(|(id, _)| *id != key.object_id);
+        let tests = &mut remembered.known_answers;
+        let paddings = [Padding::OaepSha1, Padding::OaepSha256, Padding::Pkcs1V15];
+        let of_key = paddings.map(|padding| (key.object_id, padding)).into_iter();
+        of_key.filter_map(|name| tests.remove(&name)).collect()
     }
 
     pub(super) fn keep_capabilities(&self, capabilities: &Capabilities) {

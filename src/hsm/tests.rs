@@ -44,6 +44,7 @@ fn config() -> HsmConfig {
         queue_len_max: 2,
         call_timeout_ms: 100,
         admin_timeout_ms: 1_000,
+        proven_at_start: 32,
         profiles_dir: None,
     }
 }

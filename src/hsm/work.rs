@@ -13,7 +13,10 @@ use crate::audit::Sealed;
 use crate::proto::worker as proto;
 use crate::proto::worker::request::Op;
 use crate::proto::worker::response::Result as Answered;
-use crate::types::{Dek, RewrappedDek, Sha256};
+use crate::types::{Dek, Padding, RewrappedDek, Sha256};
+
+/// Workers that may be lost between a key's test and its use before a call gives up.
+const TESTS_MAX: u8 = 3;
 
 impl Hsm {
     /// Decrypts a DEK. [`HsmError::Undecryptable`] is all that is said of any bad ciphertext.
@@ -23,7 +26,12 @@ impl Hsm {
         asker: &Asker<'_>,
     ) -> Result<Answer<Sealed<Dek>>, HsmError> {
         let done = self
-            .work("Unwrap", Op::Unwrap(job.into()), &job.key, asker)
+            .work(
+                "Unwrap",
+                || Op::Unwrap(job.into()),
+                (&job.key, job.padding),
+                asker,
+            )
             .await?;
         let Answered::Unwrapped(unwrapped) = done.answered else {
             return Err(HsmError::wrong_kind("Unwrap"));
@@ -46,7 +54,12 @@ impl Hsm {
         asker: &Asker<'_>,
     ) -> Result<Answer<Sealed<RewrappedDek>>, HsmError> {
         let done = self
-            .work("Rewrap", Op::Rewrap(job.into()), &job.key, asker)
+            .work(
+                "Rewrap",
+                || Op::Rewrap(job.into()),
+                (&job.key, job.padding),
+                asker,
+            )
             .await?;
         let Answered::Rewrapped(rewrapped) = done.answered else {
             return Err(HsmError::wrong_kind("Rewrap"));
@@ -86,20 +99,51 @@ impl Hsm {
             })
     }
 
+    /// Does it, after the key's test where the worker that serves has not run it yet.
     async fn work(
         &self,
         operation: &'static str,
-        op: Op,
-        key: &KeyRef,
+        op: impl Fn() -> Op,
+        (key, padding): (&KeyRef, Padding),
         asker: &Asker<'_>,
     ) -> Result<Done, HsmError> {
-        self.call(Call {
-            operation,
-            op,
-            key: Some(key),
-            limit: self.shared().call_limit(),
-            kind: Kind::Client(asker),
-        })
-        .await
+        let mut tests_left = TESTS_MAX;
+        loop {
+            let call = Call {
+                operation,
+                op: op(),
+                key: Some(key),
+                limit: self.shared().call_limit(),
+                kind: Kind::Client(asker),
+            };
+            match self.call(call).await {
+                Err(HsmError::Untested { .. }) if tests_left > 0 => {
+                    tests_left = tests_left.saturating_sub(1);
+                    self.test(operation, key, padding, asker).await?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn test(
+        &self,
+        operation: &'static str,
+        key: &KeyRef,
+        padding: Padding,
+        asker: &Asker<'_>,
+    ) -> Result<(), HsmError> {
+        let Some(test) = self.shared().known_answer(key, padding) else {
+            let key = key.clone();
+            return Err(HsmError::Untested { operation, key });
+        };
+        match self.run_known_answer(&test, Kind::Client(asker)).await? {
+            true => Ok(()),
+            false => Err(HsmError::KeyUnwell {
+                operation,
+                key: key.clone(),
+                detail: "another value came back".to_owned(),
+            }),
+        }
     }
 }

@@ -39,6 +39,7 @@ impl Keyring {
             ..version
         });
         self.by_id.insert(version.keypair_id, Arc::clone(&version));
+        self.public_keys.insert(version.spki_sha256);
         let versions = self.keks.entry(version.kek.clone()).or_default();
         versions.push(version);
         Ok(())

@@ -9,20 +9,22 @@ mod state;
 mod tests;
 mod version;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 pub use error::{ChangeRefused, KeyringError};
 pub use state::{Lifecycle, Origin, Stops, VersionState};
 pub use version::Version;
 
-use crate::types::{KekName, KeypairId};
+use crate::types::{KekName, KeypairId, Sha256};
 
 /// All KEKs of an instance. Cloning is cheap in the versions, which are shared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keyring {
     keks: BTreeMap<KekName, Vec<Arc<Version>>>,
     by_id: HashMap<KeypairId, Arc<Version>>,
+    /// SHA-256 over the SPKI of every version there ever was.
+    public_keys: HashSet<Sha256>,
     is_all_stopped: bool,
     /// KEKs with a stop of their own.
     stopped: BTreeSet<KekName>,
@@ -34,6 +36,11 @@ impl Keyring {
     /// The one version with this keypair id, whatever its state.
     pub fn version(&self, id: KeypairId) -> Result<&Arc<Version>, KeyringError> {
         self.by_id.get(&id).ok_or(KeyringError::KeypairUnknown(id))
+    }
+
+    /// Whether a version has, or had, this public key; its SPKI's SHA-256.
+    pub fn knows(&self, spki_sha256: &Sha256) -> bool {
+        self.public_keys.contains(spki_sha256)
     }
 
     /// The versions of one KEK, oldest first.

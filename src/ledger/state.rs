@@ -169,9 +169,8 @@ impl State {
     /// Whether neither the id nor the key itself is known already.
     pub(super) fn is_new_key(&self, version: &Version) -> Result<(), EntryError> {
         let id = version.keypair_id;
-        let mut versions = self.keyring.versions();
         if self.instance_keys().iter().any(|key| key.object_id == id)
-            || versions.any(|known| known.spki_sha256 == version.spki_sha256)
+            || self.keyring.knows(&version.spki_sha256)
         {
             return Err(EntryError::KeyTwice(id));
         }

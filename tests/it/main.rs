@@ -40,6 +40,7 @@ mod limits;
 mod lkm;
 mod mandates;
 mod officers;
+mod proofs;
 mod quota;
 mod recording;
 mod recording_cms;

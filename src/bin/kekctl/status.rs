@@ -68,6 +68,8 @@ struct Token {
     queue_len: u32,
     worker_pid: u32,
     worker_restarts: u64,
+    versions_proven: u32,
+    versions: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -126,6 +128,8 @@ impl From<v1::GetStatusResponse> for Node {
                 queue_len: token.queue_len,
                 worker_pid: token.worker_pid,
                 worker_restarts: token.worker_restarts,
+                versions_proven: token.versions_proven,
+                versions: token.versions,
             },
             ledger: Log::from(node.ledger.unwrap_or_default()),
             audit: Log::from(node.audit.unwrap_or_default()),
@@ -188,6 +192,11 @@ impl fmt::Display for Node {
         writeln!(f, "          can do {}", token.capabilities.join(", "))?;
         writeln!(
             f,
+            "          {} of {} versions proven",
+            token.versions_proven, token.versions
+        )?;
+        writeln!(
+            f,
             "worker    process {}, {} restarts, {} sessions, {} calls waiting",
             token.worker_pid, token.worker_restarts, token.sessions, token.queue_len
         )?;
@@ -234,7 +243,7 @@ mod tests {
             r#"{"ready":false,"problems":[],"version":"","instance_id":"abab","#,
             r#""instance_name":"","started_at":"1970-01-01T00:00:00Z","token":{"state":"","#,
             r#""label":"","serial":"","model":"","capabilities":[],"sessions":0,"queue_len":0,"#,
-            r#""worker_pid":0,"worker_restarts":0},"#,
+            r#""worker_pid":0,"worker_restarts":0,"versions_proven":0,"versions":0},"#,
             r#""ledger":{"size":0,"root":null,"writable":false},"#,
             r#""audit":{"size":0,"root":null,"writable":false},"#,
             r#""counters":{"unwraps_released":0,"unwraps_refused":0,"connections_accepted":0,"#,
@@ -263,6 +272,8 @@ mod tests {
                 queue_len: 1,
                 worker_restarts: 2,
                 worker_pid: 3,
+                versions_proven: 32,
+                versions: 40,
             }),
             ledger: Some(v1::LogStatus {
                 size: 5,
@@ -278,6 +289,7 @@ instance  rig (ab)
 version   1.0.0, started 1970-01-01T00:00:00Z
 token     ready: kekd, serial 42, M
           can do oaep-sha1, ecdsa-p256
+          32 of 40 versions proven
 worker    process 3, 2 restarts, 4 sessions, 1 calls waiting
 ledger    5 entries, writable
 audit     0 records, NOT WRITABLE

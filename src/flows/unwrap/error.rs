@@ -78,6 +78,13 @@ pub enum UnwrapError {
 }
 
 impl UnwrapError {
+    /// The HSM is away, or unwell.
+    pub(in crate::flows) const fn unavailable() -> Self {
+        Self::HsmUnavailable {
+            retry_after: RETRY_AFTER_OUTAGE,
+        }
+    }
+
     /// The stable reason, as in `google.rpc.ErrorInfo` and in audit records.
     pub const fn reason(&self) -> &'static str {
         match self {

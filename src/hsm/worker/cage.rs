@@ -51,7 +51,7 @@ pub(super) fn cage(seat: &mut Seat, request: &Cage) -> Result<Caged, JobError> {
     let copy = session
         .copy_object(original, &in_copy)
         .map_err(|error| refused("copy the key into its cage", error))?;
-    let mismatches = read_back::compare(session, &profile, copy, &object_id, &label)?;
+    let mismatches = read_back::compare(session, &profile, (copy, None), &object_id, &label)?;
     if let Some(first) = mismatches.first() {
         drop(session.destroy_object(copy));
         return Err(JobError::Refused {

@@ -26,12 +26,12 @@ pub(super) fn destroy(seat: &mut Seat, request: &Destroy) -> Result<Destroyed, J
                 let destroyed = seat.session()?.destroy_object(object);
                 destroyed.map_err(|error| refused(half, error))?;
                 token.forget_handles();
-                token.forget_known_answers(&pair.object_id);
+                token.answers().forget(&pair.object_id);
             }
         }
         Ok(())
     })?;
-    token.forget_known_answers(&pair.object_id);
+    token.answers().forget(&pair.object_id);
     seat.retire_session();
     match settle::retry_lost(seat, |seat| pair.find(seat))? {
         [None, None] => Ok(Destroyed {}),

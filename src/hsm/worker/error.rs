@@ -38,6 +38,15 @@ pub(super) enum JobError {
         /// What the token said last.
         return_value: Option<RvError>,
     },
+    /// The key's own test did not pass, and that of another key did.
+    #[error("the key fails its known-answer test, which other keys pass: {why}")]
+    KeyUnwell {
+        /// In what way.
+        why: String,
+    },
+    /// The key's test with this padding has not passed on this worker.
+    #[error("the key was not tested with this padding on this worker")]
+    Untested,
     /// No such object.
     #[error("the token holds no {class} with CKA_ID {}", hex(.object_id))]
     KeyMissing {
@@ -133,6 +142,8 @@ impl JobError {
             Self::Binding(_)
             | Self::BadCiphertext { .. }
             | Self::LinkLost { .. }
+            | Self::KeyUnwell { .. }
+            | Self::Untested
             | Self::KeyMissing { .. }
             | Self::KeyAmbiguous { .. }
             | Self::KeyMismatch { .. }
@@ -168,6 +179,8 @@ impl JobError {
             },
             Self::BadCiphertext { .. } => FailureKind::BadCiphertext,
             Self::Binding(_) | Self::LinkLost { .. } => FailureKind::LinkLost,
+            Self::KeyUnwell { .. } => FailureKind::KeyUnwell,
+            Self::Untested => FailureKind::Untested,
             Self::KeyMissing { .. } => FailureKind::KeyMissing,
             Self::KeyAmbiguous { .. } => FailureKind::KeyAmbiguous,
             Self::KeyMismatch { .. } => FailureKind::KeyMismatch,
@@ -194,6 +207,8 @@ impl JobError {
                 ..
             } => Some(*return_value),
             Self::Binding(_)
+            | Self::KeyUnwell { .. }
+            | Self::Untested
             | Self::KeyMissing { .. }
             | Self::KeyAmbiguous { .. }
             | Self::KeyMismatch { .. }

@@ -9,8 +9,8 @@ use cryptoki::object::ObjectHandle;
 
 use crate::types::Sha256;
 
-/// Handles kept: three times as many versions as kekd is meant for, in about 5 MB. Whoever has more
-/// pays a search for some calls.
+/// Handles kept of each half: three times as many versions as kekd is meant for, in about 8 MB. Whoever
+/// has more pays a search for some calls.
 const HANDLES_LEN_MAX: usize = 32 * 1024;
 
 /// A key that was looked up, with the public key it was found to have; `None` for a secret key.
@@ -28,12 +28,31 @@ pub(super) struct Handles(RwLock<Kept>);
 struct Kept {
     generation: u64,
     by_id: HashMap<[u8; 16], Known>,
+    /// Of public keys, by the `CKA_ID` they share with the private ones.
+    public: HashMap<[u8; 16], ObjectHandle>,
 }
 
 impl Handles {
     /// The key with this `CKA_ID`, where it was looked up since the last event.
     pub(super) fn known(&self, object_id: &[u8; 16]) -> Option<Known> {
         self.read().by_id.get(object_id).copied()
+    }
+
+    /// The public key with this `CKA_ID`, in the same way.
+    pub(super) fn known_public(&self, object_id: &[u8; 16]) -> Option<ObjectHandle> {
+        self.read().public.get(object_id).copied()
+    }
+
+    /// Keeps a public key's handle that was found in this generation, unless another has begun.
+    pub(super) fn keep_public(&self, generation: u64, object_id: [u8; 16], handle: ObjectHandle) {
+        let mut kept = self.write();
+        if kept.generation != generation {
+            return;
+        }
+        if kept.public.len() >= HANDLES_LEN_MAX {
+            kept.public.clear();
+        }
+        kept.public.insert(object_id, handle);
     }
 
     /// Keeps what was found in this generation, unless another has begun.
@@ -53,6 +72,7 @@ impl Handles {
         let mut kept = self.write();
         kept.generation = kept.generation.wrapping_add(1);
         kept.by_id.clear();
+        kept.public.clear();
     }
 
     /// Which generation this is.

@@ -296,7 +296,7 @@ fn keeps_profile(
     object_id: &[u8; 16],
     label: &str,
 ) -> Result<(), JobError> {
-    let mismatches = read_back::compare(session, profile, handle, object_id, label)?;
+    let mismatches = read_back::compare(session, profile, (handle, None), object_id, label)?;
     let Some(first) = mismatches.first() else {
         return Ok(());
     };

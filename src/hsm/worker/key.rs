@@ -64,6 +64,20 @@ pub(super) fn attribute(
     }
 }
 
+/// Several attributes with one question, without those the object has not or will not show; `None`
+/// where one of them makes no sense to the binding, which then says nothing of the others.
+pub(super) fn attributes(
+    session: &Session,
+    object: ObjectHandle,
+    wanted: &[AttributeType],
+) -> Result<Option<Vec<Attribute>>, JobError> {
+    match session.get_attributes(object, wanted) {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::InvalidValue | Error::TryFromSlice(_) | Error::NotSupported) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The DER `SubjectPublicKeyInfo` of a private or public key object. What the object itself does
 /// not show (the point of an EC key; on some tokens an RSA exponent) is taken from the public key
 /// object with the same `CKA_ID`.

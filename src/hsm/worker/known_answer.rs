@@ -1,6 +1,9 @@
 //! The known-answer tests: a value that the daemon wrapped outside the HSM is unwrapped inside, and
 //! must come back. Liveness of a token means this, not that its sessions exist. Each key has its own,
 //! for another key's says nothing of one that is damaged.
+//!
+//! The invariant: no key is used by this worker for a caller before its own test with that padding has
+//! passed on it.
 
 use zeroize::Zeroizing;
 
@@ -18,22 +21,72 @@ use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
 pub(super) fn set(seat: &mut Seat, test: KnownAnswer) -> Result<KnownAnswered, JobError> {
     let passed = settle::retry_lost(seat, |seat| run(seat, &test))?;
     if passed {
-        seat.token().set_known_answer(test);
+        seat.token().answers().keep(test);
+    } else if matches!(blame(seat, &test), Blame::Token) {
+        return Err(JobError::link_lost("a known-answer test did not pass"));
     }
     Ok(KnownAnswered { passed })
+}
+
+/// Refuses a key whose test with this padding has not passed on this worker yet. Nothing is done with
+/// the key.
+pub(super) fn require(seat: &mut Seat, key: Option<&KeyRef>, padding: i32) -> Result<(), JobError> {
+    let named = key.ok_or_else(|| JobError::bad_request("the request names no key"))?;
+    if seat.token().answers().of(named, padding).is_some() {
+        return Ok(());
+    }
+    // A key that is missing, or another, is that and not untested.
+    settle::retry_lost(seat, |seat| seat.private_key(key))?;
+    Err(JobError::Untested)
 }
 
 /// Runs the test that is kept for this key. Any other end than "passed" means that the token, or
 /// this key in it, does not do its work.
 pub(super) fn check(seat: &mut Seat, key: Option<&KeyRef>, padding: i32) -> Result<(), JobError> {
-    let test = key.and_then(|key| seat.token().known_answer(key, padding));
+    let test = key.and_then(|key| seat.token().answers().of(key, padding));
     let Some(test) = test else {
         return Err(JobError::link_lost("none is set for this key"));
     };
-    match run(seat, &test) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(JobError::link_lost("another value came back")),
-        Err(error) => Err(JobError::link_lost(error.to_string())),
+    let why = match run(seat, &test) {
+        Ok(true) => return Ok(()),
+        Ok(false) => "another value came back".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    match blame(seat, &test) {
+        Blame::Key => {
+            // Before its next use the test must pass again.
+            seat.token().answers().forget_test(&test);
+            Err(JobError::KeyUnwell { why })
+        }
+        Blame::Token | Blame::Unknown => Err(JobError::link_lost(why)),
+    }
+}
+
+/// Whose fault it is that a test did not pass.
+enum Blame {
+    /// The test of another key passes, and this one does not a second time.
+    Key,
+    /// No other key's test passes; or this one passes and fails by turns, so that nothing the token
+    /// says can be relied on.
+    Token,
+    /// No other key was tested on this worker.
+    Unknown,
+}
+
+/// One damaged key must not take the token away from the callers of all others.
+fn blame(seat: &mut Seat, test: &KnownAnswer) -> Blame {
+    let others = seat.token().answers().others(test);
+    let passes = |seat: &mut Seat, test: &KnownAnswer| {
+        // What failed may have left an operation active.
+        seat.retire_session();
+        matches!(run(seat, test), Ok(true))
+    };
+    if others.is_empty() {
+        Blame::Unknown
+    } else if !others.iter().any(|other| passes(seat, other)) || passes(seat, test) {
+        Blame::Token
+    } else {
+        Blame::Key
     }
 }
 

@@ -7,6 +7,7 @@
 //! Threads: one reads requests and answers pings, and one per session works (`pool.rs`). Nothing
 //! here has a deadline: a module that hangs is cured from outside, by SIGKILL.
 
+mod answers;
 mod attack;
 mod attribute;
 mod cage;

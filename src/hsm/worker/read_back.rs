@@ -10,14 +10,23 @@ use super::{attribute, generate, key, settle};
 use crate::hsm::profile::{AttributeName, AttributeRule, KeyKind, Profile};
 use crate::proto::worker::{AttributeMismatch, KeyRef, ReadBack, ReadBackReport};
 
-/// Compares all attributes, and that nothing else has the key's label.
+/// Compares all attributes, and that nothing else has the key's label, unless an inventory has shown it:
+/// to look for a label is to look at every object of the token.
 pub(super) fn read_back(seat: &mut Seat, request: &ReadBack) -> Result<ReadBackReport, JobError> {
     let profile = generate::parse(&request.profile)?;
     generate::check_label(&request.label)?;
     let mismatches = settle::retry_lost(seat, |seat| {
         let (handle, object_id) = key_of(seat, &profile, request.key.as_ref())?;
+        let public = match profile.kind() {
+            KeyKind::GenericSecret => None,
+            KeyKind::Rsa { .. } | KeyKind::EcP256 => Some(seat.public_key(&object_id)?),
+        };
         let session = seat.session()?;
-        let mut report = compare(session, &profile, handle, &object_id, &request.label)?;
+        let halves = (handle, public);
+        let mut report = compare(session, &profile, halves, &object_id, &request.label)?;
+        if request.was_inventoried {
+            return Ok(report);
+        }
         let label = Attribute::Label(request.label.as_bytes().to_vec());
         let class = Attribute::Class(class_of(&profile));
         let found = key::find_all(session, &[class, label])?.len();
@@ -49,11 +58,12 @@ pub(super) fn key_of(
     }
 }
 
-/// Compares one object, and its public half where it has one, with the profile.
+/// Compares one object, and its public half where it has one, with the profile. The public half is
+/// looked for where it is not known.
 pub(super) fn compare(
     session: &Session,
     profile: &Profile,
-    handle: ObjectHandle,
+    (handle, public): (ObjectHandle, Option<ObjectHandle>),
     object_id: &[u8; 16],
     label: &str,
 ) -> Result<Vec<AttributeMismatch>, JobError> {
@@ -68,7 +78,10 @@ pub(super) fn compare(
     comparison.rules(profile.private())?;
     comparison.allowed_mechanisms()?;
     if profile.kind() != KeyKind::GenericSecret {
-        comparison.object = key::find_public(session, object_id)?;
+        comparison.object = match public {
+            Some(public) => public,
+            None => key::find_public(session, object_id)?,
+        };
         comparison.half = "public";
         comparison.names(object_id, label)?;
         comparison.rules(profile.public())?;

@@ -18,7 +18,7 @@ use super::return_value::Class;
 use super::seat::Seat;
 use super::temporary::Temporary;
 use super::unwrap::{check_len, microseconds};
-use super::{mechanism, settle};
+use super::{known_answer, mechanism, settle};
 use crate::proto::worker::{Rewrap, Rewrapped};
 use crate::public_key::RsaPublicKey;
 use crate::types::{DEK_LEN, Padding};
@@ -37,6 +37,7 @@ pub(super) fn rewrap(seat: &mut Seat, request: &Rewrap) -> Result<Rewrapped, Job
     mechanism::check_probed(seat.token(), recipient_padding)?;
     let recipient = RsaPublicKey::from_spki(&request.recipient_spki)
         .map_err(|error| JobError::bad_request(format!("the recipient's public key: {error}")))?;
+    known_answer::require(seat, request.key.as_ref(), request.padding)?;
     let (rewrapped_dek, taken) =
         settle::settle(seat, request.key.as_ref(), request.padding, |seat| {
             attempt(seat, request, padding, &recipient, recipient_padding)

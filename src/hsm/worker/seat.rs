@@ -109,6 +109,18 @@ impl Seat {
         }
     }
 
+    /// The public key object with this `CKA_ID`, once it is known to be the only one.
+    pub(super) fn public_key(&mut self, object_id: &[u8; 16]) -> Result<ObjectHandle, JobError> {
+        if let Some(known) = self.token.handles().known_public(object_id) {
+            return Ok(known);
+        }
+        let generation = self.token.generation();
+        let handle = self.search(|session| key::find_public(session, object_id))?;
+        let handles = self.token.handles();
+        handles.keep_public(generation, *object_id, handle);
+        Ok(handle)
+    }
+
     /// The secret key with this `CKA_ID`, once it is known to be the only one.
     pub(super) fn secret_key(&mut self, key: Option<&KeyRef>) -> Result<ObjectHandle, JobError> {
         let key = key.ok_or_else(|| JobError::bad_request("the request names no secret key"))?;

@@ -43,11 +43,15 @@ pub(super) fn settle<T>(
     };
     // The error may have left an operation active.
     seat.retire_session();
-    if let Err(lost) = known_answer::check(seat, key, padding) {
-        return Err(JobError::LinkLost {
-            why: format!("{error}, and the known-answer test says: {lost}"),
-            return_value: error.return_value(),
-        });
+    match known_answer::check(seat, key, padding) {
+        Ok(()) => {}
+        Err(unwell @ JobError::KeyUnwell { .. }) => return Err(unwell),
+        Err(lost) => {
+            return Err(JobError::LinkLost {
+                why: format!("{error}, and the known-answer test says: {lost}"),
+                return_value: error.return_value(),
+            });
+        }
     }
     match attempt(seat) {
         Err(again) if again.class() == Some(Class::Ambiguous) => Err(blame(again)),

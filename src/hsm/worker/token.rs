@@ -3,18 +3,19 @@
 //! chooses a token, and there is at most one login under way, ever.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::Error;
 use cryptoki::session::{Session, SessionState};
 use cryptoki::slot::Slot;
 
+use super::answers::Answers;
 use super::error::JobError;
 use super::handles::Handles;
 use super::login::PinFiles;
 use super::return_value;
-use crate::proto::worker::{KeyRef, KnownAnswer, Open, Opened, Probed};
+use crate::proto::worker::{Open, Opened, Probed};
 
 /// A logged-in token.
 pub(super) struct Token {
@@ -24,8 +25,7 @@ pub(super) struct Token {
     slot: Slot,
     pin_files: PinFiles,
     handles: Handles,
-    /// One for each key and padding, as many as the daemon sets.
-    known_answers: Mutex<Vec<Arc<KnownAnswer>>>,
+    answers: Answers,
     probed: OnceLock<Probed>,
     changes: Mutex<()>,
 }
@@ -67,7 +67,7 @@ impl Token {
             slot,
             pin_files,
             handles: Handles::default(),
-            known_answers: Mutex::new(Vec::new()),
+            answers: Answers::default(),
             probed: OnceLock::new(),
             changes: Mutex::new(()),
         };
@@ -131,30 +131,9 @@ impl Token {
         self.handles.generation()
     }
 
-    /// Keeps a test, in place of that of the same key and padding.
-    pub(super) fn set_known_answer(&self, test: KnownAnswer) {
-        let mut tests = locked(&self.known_answers);
-        tests.retain(|kept| kept.key != test.key || kept.padding != test.padding);
-        tests.push(Arc::new(test));
-    }
-
-    /// The test of this key with this padding, or with another where there is none with this.
-    pub(super) fn known_answer(&self, key: &KeyRef, padding: i32) -> Option<Arc<KnownAnswer>> {
-        let tests = locked(&self.known_answers);
-        let of_key = || tests.iter().filter(|test| test.key.as_ref() == Some(key));
-        of_key()
-            .find(|test| test.padding == padding)
-            .or_else(|| of_key().next())
-            .cloned()
-    }
-
-    /// Drops the tests of a key that is no more.
-    pub(super) fn forget_known_answers(&self, object_id: &[u8; 16]) {
-        let is_of_key = |test: &KnownAnswer| {
-            let key = test.key.as_ref();
-            key.is_some_and(|key| key.object_id == object_id)
-        };
-        locked(&self.known_answers).retain(|test| !is_of_key(test));
+    /// The known-answer tests that passed.
+    pub(super) const fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// What the probe found, once it has run.

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::error::JobError;
 use super::seat::Seat;
-use super::{implicit_rejection, mechanism, settle};
+use super::{implicit_rejection, known_answer, mechanism, settle};
 use crate::proto::worker::{Unwrap, Unwrapped};
 use crate::types::{Dek, Padding, WRAPPED_DEK_LEN_MAX};
 
@@ -16,6 +16,7 @@ pub(super) fn unwrap(seat: &mut Seat, request: &Unwrap) -> Result<Unwrapped, Job
     let padding = mechanism::padding(request.padding)?;
     check_len(&request.wrapped_dek)?;
     mechanism::check_probed(seat.token(), padding)?;
+    known_answer::require(seat, request.key.as_ref(), request.padding)?;
     let (dek, taken) = match padding {
         Padding::OaepSha1 | Padding::OaepSha256 => {
             settle::settle(seat, request.key.as_ref(), request.padding, |seat| {

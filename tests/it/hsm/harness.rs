@@ -66,6 +66,7 @@ impl Rig {
             queue_len_max: 64,
             call_timeout_ms: 5_000,
             admin_timeout_ms: 30_000,
+            proven_at_start: 32,
             profiles_dir: None,
         }
     }

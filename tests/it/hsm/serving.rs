@@ -114,9 +114,9 @@ async fn keys_are_signed_with_read_back_and_attacked() {
     let key = rig.key();
     let other = Profile::builtin("kek-rsa-3072-recipient").unwrap();
     let other = Profile::parse(other.as_bytes()).unwrap();
-    let same = hsm.read_back(&key, &rig.kek.label, &profile).await;
+    let same = hsm.read_back(&key, &rig.kek.label, &profile, false).await;
     assert_eq!(same.unwrap(), []);
-    let differs = hsm.read_back(&key, &rig.kek.label, &other).await;
+    let differs = hsm.read_back(&key, &rig.kek.label, &other, true).await;
     assert!(!differs.unwrap().is_empty());
     let report = hsm.attack(&key, &profile).await.unwrap();
     assert!(

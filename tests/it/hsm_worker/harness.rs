@@ -171,17 +171,35 @@ impl Worker {
         })
     }
 
-    /// Sets the known-answer test on this key.
+    /// Sets the known-answer test on this key, for OAEP.
     pub fn set_known_answer(&mut self, key: &Key, by_unwrap: bool) -> bool {
+        let wrapped = oaep_sha1(&key.spki, &[7; 32]);
+        self.known_answer(key, Padding::OaepSha1, wrapped, by_unwrap)
+            .unwrap()
+    }
+
+    /// Sets the known-answer test on this key, for PKCS#1 v1.5.
+    pub fn set_pkcs1_known_answer(&mut self, key: &Key) -> Result<bool, Failure> {
+        let wrapped = pkcs1(&key.spki, &[7; 32]);
+        self.known_answer(key, Padding::Pkcs1V15, wrapped, false)
+    }
+
+    fn known_answer(
+        &mut self,
+        key: &Key,
+        padding: Padding,
+        wrapped: Vec<u8>,
+        by_unwrap: bool,
+    ) -> Result<bool, Failure> {
         let request = KnownAnswer {
             key: Some(key.key_ref.clone()),
-            padding: Padding::OaepSha1.into(),
-            wrapped: oaep_sha1(&key.spki, &[7; 32]),
+            padding: padding.into(),
+            wrapped,
             sha256: Sha256::of(&[7; 32]).as_bytes().to_vec(),
             by_unwrap,
         };
-        match self.call(Op::KnownAnswer(request)).unwrap() {
-            Answer::KnownAnswered(answer) => answer.passed,
+        match self.call(Op::KnownAnswer(request))? {
+            Answer::KnownAnswered(answer) => Ok(answer.passed),
             other => panic!("{other:?}"),
         }
     }
@@ -200,6 +218,7 @@ impl Worker {
             key: Some(key.key_ref.clone()),
             label: key.label.clone(),
             profile: key.profile.clone(),
+            was_inventoried: false,
         };
         match self.call(Op::ReadBack(request)).unwrap() {
             Answer::ReadBackReport(report) => report.mismatches,

@@ -81,6 +81,7 @@ fn an_imported_key_works_and_is_caged() {
         assert_eq!(worker.read_back(&key), [], "{bits}");
 
         assert!(worker.set_known_answer(&key, false));
+        assert!(worker.set_pkcs1_known_answer(&key).unwrap());
         let wrapped = outside.encrypt("oaep", &[3; 32]);
         let dek = worker.unwrap(unwrap_request(&key, Padding::OaepSha1, wrapped));
         assert_eq!(dek.unwrap(), [3; 32]);

@@ -111,6 +111,7 @@ fn a_self_signed_kek_signs_until_it_is_caged() {
     assert_eq!(failure.return_value, "CKR_KEY_FUNCTION_NOT_PERMITTED");
     // It is still the KEK it was.
     let wrapped = oaep_sha1(&key.spki, &[3; 32]);
+    assert!(worker.set_known_answer(&key, false));
     let request = unwrap_request(&key, Padding::OaepSha1, wrapped);
     assert_eq!(worker.unwrap(request).unwrap(), [3; 32]);
     // A caged key cannot be caged again, and other keys not at all.

@@ -81,14 +81,9 @@ fn the_inventory_lists_keys_and_our_data() {
         ("data", vec![], "kekd head", vec![]),
         ("secret-key", vec![3; 16], "key 3", vec![]),
     ];
-    for class in ["private-key", "public-key"] {
-        expected.push((
-            class,
-            vec![1; 16],
-            "key 1",
-            signing.key_ref.spki_sha256.clone(),
-        ));
-        expected.push((class, vec![2; 16], "key 2", kek.key_ref.spki_sha256.clone()));
+    for (id, label, key) in [(1, "key 1", signing), (2, "key 2", kek)] {
+        expected.push(("private-key", vec![id; 16], label, key.key_ref.spki_sha256));
+        expected.push(("public-key", vec![id; 16], label, vec![]));
     }
     expected.sort();
     let expected: Vec<_> = expected
@@ -127,7 +122,9 @@ fn a_key_that_vanishes_is_missed_and_a_token_that_vanishes_is_lost() {
     let mut worker = Worker::open(&token);
     let key = worker.generate("kek-rsa-3072", 1);
     let other = worker.generate("kek-rsa-3072", 2);
-    assert!(worker.set_known_answer(&other, false));
+    for key in [&key, &other] {
+        assert!(worker.set_known_answer(key, false));
+    }
     let wrapped = oaep_sha1(&key.spki, &[1; 32]);
     let request = unwrap_request(&key, Padding::OaepSha1, wrapped);
     assert_eq!(worker.unwrap(request.clone()).unwrap(), [1; 32]);

@@ -53,6 +53,7 @@ fn a_recipient_gets_the_dek_and_nobody_else() {
     let mut worker = Worker::open(&token);
     for (number, profile) in [(1, "kek-rsa-3072-recipient"), (2, "kek-rsa-3072-both")] {
         let key = worker.generate(profile, number);
+        assert!(worker.set_known_answer(&key, profile == "kek-rsa-3072-recipient"));
         for size in [KeySize::Rsa2048, KeySize::Rsa4096] {
             let recipient = Recipient::new(size);
             let wrapped = oaep_sha1(&key.spki, &[number; 32]);

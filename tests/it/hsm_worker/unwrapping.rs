@@ -3,7 +3,9 @@
 
 use std::collections::HashSet;
 
-use kekd::proto::worker::{FailureKind, Padding, Ping, request::Op, response::Result as Answer};
+use kekd::proto::worker::{
+    FailureKind, Padding, Ping, Probe, request::Op, response::Result as Answer,
+};
 
 use super::harness::{Key, Worker, kind, oaep_sha1, pkcs1, unwrap_request};
 use crate::softhsm::SoftHsm;
@@ -13,6 +15,7 @@ fn a_dek_wrapped_outside_unwraps_inside() {
     let token = SoftHsm::new("oaep");
     let mut worker = Worker::open(&token);
     let key = worker.generate("kek-rsa-3072", 1);
+    assert!(worker.set_known_answer(&key, false));
     let ids: Vec<(u8, u64)> = (0..40)
         .map(|n| {
             let wrapped = oaep_sha1(&key.spki, &[n; 32]);
@@ -41,9 +44,11 @@ fn a_bad_ciphertext_is_blamed_only_once_the_token_has_proved_itself() {
     let mut flipped = good.clone();
     flipped[200] ^= 1;
     let bad = |wrapped| unwrap_request(&key, Padding::OaepSha1, wrapped);
-    // Without a known-answer test nobody can tell.
-    let failure = worker.unwrap(bad(flipped.clone())).unwrap_err();
-    assert_eq!(kind(&failure), FailureKind::LinkLost);
+    // Without a known-answer test nobody can tell, and nothing is done with the key.
+    for wrapped in [&good, &flipped] {
+        let failure = worker.unwrap(bad(wrapped.clone())).unwrap_err();
+        assert_eq!(kind(&failure), FailureKind::Untested);
+    }
     assert!(worker.set_known_answer(&key, false));
     let not_a_key = oaep_sha1(&key.spki, &[1; 17]);
     for wrapped in [
@@ -73,6 +78,7 @@ fn what_the_token_cannot_do_is_not_the_ciphertexts_fault() {
     assert!(worker.set_known_answer(&key, false));
     let wrapped = oaep_sha1(&key.spki, &[1; 32]);
     // SoftHSM 2.6.1 has no OAEP with SHA-256, and this key may not do PKCS#1 v1.5.
+    worker.call(Op::Probe(Probe {})).unwrap();
     let request = unwrap_request(&key, Padding::OaepSha256, wrapped.clone());
     let failure = worker.unwrap(request).unwrap_err();
     assert_eq!(kind(&failure), FailureKind::Unsupported, "{failure:?}");
@@ -80,6 +86,8 @@ fn what_the_token_cannot_do_is_not_the_ciphertexts_fault() {
     let mut request = unwrap_request(&key, Padding::Pkcs1V15, wrapped);
     request.implicit_rejection_key = Some(secret.key_ref);
     let failure = worker.unwrap(request).unwrap_err();
+    assert_eq!(kind(&failure), FailureKind::Untested, "{failure:?}");
+    let failure = worker.set_pkcs1_known_answer(&key).unwrap_err();
     assert_eq!(kind(&failure), FailureKind::Unsupported, "{failure:?}");
 }
 
@@ -107,12 +115,13 @@ fn a_wrong_pkcs1_ciphertext_yields_a_dek_of_its_own() {
         request
     };
     let good = pkcs1(&key.spki, &[5; 32]);
-    // Neither is answered before the token can prove itself.
+    // Neither is answered before the token can prove itself, with this very padding.
+    assert!(worker.set_known_answer(&key, false));
     for wrapped in [good.clone(), vec![0; 384]] {
         let failure = worker.unwrap(request(wrapped)).unwrap_err();
-        assert_eq!(kind(&failure), FailureKind::LinkLost);
+        assert_eq!(kind(&failure), FailureKind::Untested);
     }
-    assert!(worker.set_known_answer(&key, false));
+    assert!(worker.set_pkcs1_known_answer(&key).unwrap());
     assert_eq!(worker.unwrap(request(good.clone())).unwrap(), [5; 32]);
 
     let mut flipped = good;
@@ -138,7 +147,7 @@ fn a_wrong_pkcs1_ciphertext_yields_a_dek_of_its_own() {
     }
     // And after a restart.
     let mut worker = Worker::open(&token);
-    assert!(worker.set_known_answer(&key, false));
+    assert!(worker.set_pkcs1_known_answer(&key).unwrap());
     let after = worker.unwrap(request(wrong[0].clone())).unwrap();
     assert!(!seen.insert(after));
 }
@@ -171,4 +180,46 @@ fn a_flood_of_bad_ciphertexts_leaves_everybody_else_alone() {
         }
     }
     assert_eq!(failures.len(), 1);
+}
+
+/// One damaged key is told from a token that does not do its work, for as long as others pass; the
+/// module `fault` stands for the damage.
+#[test]
+fn a_key_that_fails_alone_does_not_cost_the_link() {
+    let token = SoftHsm::new("unwell");
+    let mut worker = Worker::open_faulty(&token, "");
+    let [key, other] = [1, 2].map(|number| worker.generate("kek-rsa-3072", number));
+    let spoil = |rules: &str| {
+        let path = token.path().join("faults");
+        std::fs::write(path.with_extension("new"), rules).unwrap();
+        std::fs::rename(path.with_extension("new"), path).unwrap();
+    };
+    assert!(worker.set_known_answer(&key, false));
+    let good = unwrap_request(&key, Padding::OaepSha1, oaep_sha1(&key.spki, &[1; 32]));
+    // The attempt and the test fail: with nobody to compare with it is the token.
+    spoil("C_Decrypt * CKR_DEVICE_ERROR\n");
+    let failure = worker.unwrap(good.clone()).unwrap_err();
+    assert_eq!(kind(&failure), FailureKind::LinkLost, "{failure:?}");
+    spoil("");
+    assert!(worker.set_known_answer(&other, false));
+    // The attempt, the test, and the test once more; between those, the other key's passes.
+    let one_key = ["1", "2", "4"].map(|n| format!("C_Decrypt {n} CKR_DEVICE_ERROR\n"));
+    spoil(&one_key.concat());
+    let failure = worker.unwrap(good.clone()).unwrap_err();
+    assert_eq!(kind(&failure), FailureKind::KeyUnwell, "{failure:?}");
+    // It is not used again before its test passes.
+    let failure = worker.unwrap(good.clone()).unwrap_err();
+    assert_eq!(kind(&failure), FailureKind::Untested, "{failure:?}");
+    assert!(worker.set_known_answer(&key, false));
+    assert_eq!(worker.unwrap(good.clone()).unwrap(), [1; 32]);
+    // Neither passes, or the same one passes and fails: the token.
+    for fails in [&["1", "2", "3"][..], &["1", "2"]] {
+        let rules: Vec<_> = fails
+            .iter()
+            .map(|n| format!("C_Decrypt {n} 0x30\n"))
+            .collect();
+        spoil(&rules.concat());
+        let failure = worker.unwrap(good.clone()).unwrap_err();
+        assert_eq!(kind(&failure), FailureKind::LinkLost, "{failure:?}");
+    }
 }
