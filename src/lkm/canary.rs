@@ -1,5 +1,6 @@
 //! Whether an unwrap would do now: kekd says that it is ready, and a value wrapped here comes back, for
-//! every KEK that a credential names. Each canary is one record of kekd's audit log.
+//! every KEK that a credential names. Each canary is one record of kekd's audit log. Looked at from time
+//! to time, and soon after a caller met a kekd that does not serve.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -46,7 +47,10 @@ pub async fn keep(front_end: Arc<FrontEnd>) {
         front_end.set_readiness(readiness.clone());
         told = Some(readiness);
         match ready {
-            true => tokio::time::sleep(every).await,
+            true => tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = front_end.doubted() => tokio::time::sleep(LOOK_AGAIN).await,
+            },
             false => drop(ticks.tick().await),
         }
     }

@@ -4,14 +4,15 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
+use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use super::answer::Answer;
@@ -20,7 +21,7 @@ use super::credentials::{Credential, Credentials};
 use super::directory::Directory;
 use super::hawk::{Authenticated, NotAuthentic, Seen, Verifier, payload_hash};
 use super::kekd::{Kekd, NoDek};
-use super::message::DecryptRequest;
+use super::message::{DecryptRequest, is_json, text};
 use super::metrics::Metrics;
 use super::rate::Rate;
 use super::readiness::Readiness;
@@ -46,6 +47,12 @@ pub struct FrontEnd {
     pub metrics: Metrics,
     verifier: Verifier,
     readiness: ArcSwap<Readiness>,
+    /// What is wrong with the files, where what was loaded before is in force.
+    files_fault: ArcSwapOption<String>,
+    /// Told where kekd gave no DEK for a reason of its own: the next canary is due.
+    doubt: Notify,
+    /// True once nobody waits for kekd any more.
+    given_up: watch::Sender<bool>,
     of_credential: Rate<String>,
     of_address: Rate<PeerKey>,
     said: Rate<()>,
@@ -117,6 +124,9 @@ impl FrontEnd {
                 began_s: now_s(),
             },
             readiness: ArcSwap::default(),
+            files_fault: ArcSwapOption::empty(),
+            doubt: Notify::new(),
+            given_up: watch::Sender::new(false),
             of_credential: Rate::new(limits.requests_per_s_of_credential),
             of_address: Rate::new(limits.requests_per_s_of_address),
             said: Rate::new(REFUSALS_SAID_PER_S),
@@ -127,7 +137,40 @@ impl FrontEnd {
 
     /// Whether it could answer now.
     pub fn readiness(&self) -> Readiness {
-        Readiness::clone(&self.readiness.load())
+        let mut readiness = Readiness::clone(&self.readiness.load());
+        let fault = self.files_fault.load();
+        readiness.problems.extend(fault.as_deref().cloned());
+        readiness
+    }
+
+    /// Says what is wrong with the files, or that nothing is any more.
+    pub(super) fn set_files_fault(&self, fault: Option<String>) {
+        self.files_fault.store(fault.map(Arc::new));
+    }
+
+    /// Whether what is in force is what the files say.
+    pub(super) fn has_files_fault(&self) -> bool {
+        self.files_fault.load().is_some()
+    }
+
+    /// Waits until a request met a kekd that does not serve.
+    pub(super) async fn doubted(&self) {
+        self.doubt.notified().await;
+    }
+
+    /// Answers everything that is under way, and whatever comes, with "try again".
+    pub(super) fn give_up(&self) {
+        self.given_up.send_replace(true);
+    }
+
+    async fn is_given_up(&self) {
+        // The sender lives as long as this.
+        drop(
+            self.given_up
+                .subscribe()
+                .wait_for(|given_up| *given_up)
+                .await,
+        );
     }
 
     pub(super) fn set_readiness(&self, readiness: Readiness) {
@@ -148,7 +191,11 @@ impl FrontEnd {
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
         let began = Instant::now();
-        let answer = match self.judge(from, request, began).await {
+        let judged = tokio::select! {
+            judged = self.judge(from, request, began) => judged,
+            () = self.is_given_up() => Err(Refused::unavailable("this process stops")),
+        };
+        let answer = match judged {
             Ok(answer) => answer,
             Err(Refused { answer, why }) => {
                 if self.said.allow((), began) {
@@ -189,12 +236,6 @@ impl FrontEnd {
         // 2. Who asks, by the head alone: nothing of a stranger's body is read.
         let caller = self.authenticate(&head)?;
         let credential = &caller.credential;
-        if !self.of_credential.allow(credential.id.clone(), began) {
-            return Err(Refused::unavailable(format!(
-                "{} asks too often",
-                credential.id
-            )));
-        }
         // 3. The body, bounded in length and time.
         let timeout = Duration::from_millis(self.config.limits.request_timeout_ms);
         let body = match tokio::time::timeout(timeout, self.read(body)).await {
@@ -206,6 +247,13 @@ impl FrontEnd {
                 ));
             }
         };
+        // Only now: an answer before the end of the body ends the connection, and may not arrive.
+        if !self.of_credential.allow(credential.id.clone(), began) {
+            return Err(Refused::unavailable(format!(
+                "{} asks too often",
+                credential.id
+            )));
+        }
         // 4. What the header says of the body, and that it was not said before.
         self.check_payload(&caller, &head, &body)?;
         self.note(credential, "path", caller.reading.name());
@@ -348,10 +396,11 @@ impl FrontEnd {
             Err(NoDek::Unavailable {
                 reason,
                 retry_after_s,
-            }) => Err(Refused::new(
-                Answer::Unavailable { retry_after_s },
-                format!("{}: request {request_id}: {reason}", credential.id),
-            )),
+            }) => {
+                self.doubt.notify_one();
+                let why = format!("{}: request {request_id}: {reason}", credential.id);
+                Err(Refused::new(Answer::Unavailable { retry_after_s }, why))
+            }
         }
     }
 
@@ -374,32 +423,6 @@ impl FrontEnd {
                 what, met, "met in the protocol for the first time"
             );
         }
-    }
-}
-
-/// A body without a type is taken for JSON; one that is encoded is not.
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut sent = headers.get_all(CONTENT_TYPE).iter();
-    let one = match (sent.next(), sent.next()) {
-        (None, _) => true,
-        (Some(value), None) => value.to_str().is_ok_and(|text| {
-            let media = text.split(';').next().unwrap_or_default().trim();
-            media.eq_ignore_ascii_case("application/json")
-        }),
-        (Some(_), Some(_)) => false,
-    };
-    one && !headers.contains_key(CONTENT_ENCODING)
-}
-
-/// The one value of a header as UTF-8; an error where it has two or is none.
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, String> {
-    let mut sent = headers.get_all(name).iter();
-    match (sent.next(), sent.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => std::str::from_utf8(value.as_bytes())
-            .map(Some)
-            .map_err(|_| format!("the header {name} is not UTF-8")),
-        (Some(_), Some(_)) => Err(format!("the header {name} is there twice")),
     }
 }
 

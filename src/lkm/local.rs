@@ -44,6 +44,7 @@ pub(super) fn answer(front_end: &FrontEnd, request: &Request<Incoming>) -> Respo
             let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
             let gauges = [
                 ("ready", u64::from(front_end.readiness().ready)),
+                ("files_faulty", u64::from(front_end.has_files_fault())),
                 ("unwraps_under_way", number(under_way)),
                 ("nonces", number(nonces)),
             ];

@@ -4,6 +4,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 
 use crate::types::{KeypairId, Padding, WrappedDek};
@@ -140,6 +142,32 @@ fn in_query(query: Option<&str>) -> Result<Option<&str>, BadBody> {
             Some(_) => Err(BadBody::DecryptType),
             None => Err(BadBody::Query),
         },
+    }
+}
+
+/// A body without a type is taken for JSON; one that is encoded is not.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let mut sent = headers.get_all(CONTENT_TYPE).iter();
+    let one = match (sent.next(), sent.next()) {
+        (None, _) => true,
+        (Some(value), None) => value.to_str().is_ok_and(|text| {
+            let media = text.split(';').next().unwrap_or_default().trim();
+            media.eq_ignore_ascii_case("application/json")
+        }),
+        (Some(_), Some(_)) => false,
+    };
+    one && !headers.contains_key(CONTENT_ENCODING)
+}
+
+/// The one value of a header as UTF-8; an error where it has two or is none.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, String> {
+    let mut sent = headers.get_all(name).iter();
+    match (sent.next(), sent.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => std::str::from_utf8(value.as_bytes())
+            .map(Some)
+            .map_err(|_| format!("the header {name} is not UTF-8")),
+        (Some(_), Some(_)) => Err(format!("the header {name} is there twice")),
     }
 }
 

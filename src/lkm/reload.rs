@@ -1,5 +1,5 @@
 //! The certificate, its key and the credentials, looked at again and again. A good change takes effect
-//! at the next handshake or request; a bad one changes nothing and is said. The invariant: what is in
+//! at the next handshake or request; a bad one changes nothing and is said, in the log and by `/ready`. The invariant: what is in
 //! force was loaded whole.
 
 use std::sync::Arc;
@@ -93,6 +93,7 @@ impl Watched for Files {
         {
             error!("{fault}");
         }
+        self.front_end.set_files_fault(fault.clone());
         self.fault = fault;
     }
 }

@@ -1,6 +1,10 @@
 //! The doors: sources, slots, handshakes with a limit in time, HTTP/1.1 with every limit set, and an
 //! orderly end. hyper has no limit on how long a connection lives, nor on what a client may leave
 //! unread for ever; the age has one here.
+//!
+//! The invariant: a request that was read is answered. A connection that is to end says so in an answer
+//! (`Connection: close`); only one that asks nothing ends without, after a time that every answer named
+//! (`Keep-Alive: timeout`). What a client sends into such an end was not taken, and may be sent again.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -8,10 +12,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -21,9 +27,9 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::front_end::FrontEnd;
 use super::local;
@@ -39,8 +45,17 @@ const LOCAL_MAX: usize = 16;
 /// What the local door allows for a head, and for a whole connection.
 const LOCAL_HEAD_MAX: Duration = Duration::from_secs(5);
 const LOCAL_LIFE_MAX: Duration = Duration::from_secs(60);
-/// How long answers under way may take once the process stops or a connection has its age.
+/// How long a connection may still bring a request once the process stops, to be told in its answer
+/// that it was the last.
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(1);
+/// How long answers under way may take once the process stops; whoever has none then is told to try
+/// again.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long an answer may take to leave.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
+/// How long an idle connection is kept (RFC 2068, section 19.7.1; RFC 9112 has left it out, clients and
+/// proxies have not).
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// The doors, bound; nothing is accepted yet.
 pub struct Listeners {
@@ -50,7 +65,8 @@ pub struct Listeners {
     pub local: TcpListener,
 }
 
-/// Serves until `shutdown` ends; then answers what is under way for at most ten seconds.
+/// Serves until `shutdown` ends; then answers what is under way, for at most ten seconds with what it is
+/// asked for, and after that with "try again".
 pub async fn serve(
     front_end: Arc<FrontEnd>,
     tls: Arc<ArcSwap<ServerConfig>>,
@@ -65,14 +81,22 @@ pub async fn serve(
         listeners.https,
         stopping.clone(),
     ));
-    doors.spawn(locally(front_end, listeners.local, stopping));
+    doors.spawn(locally(Arc::clone(&front_end), listeners.local, stopping));
     shutdown.await;
     info!("stopping");
     crate::systemd::stopping();
     stop.send_replace(true);
-    let ended = async { while doors.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN_MAX, ended).await.is_err() {
-        warn!("requests were still under way after the stop; they are cut off");
+    let mut ended = pin!(async { while doors.join_next().await.is_some() {} });
+    if tokio::time::timeout(DRAIN_MAX, ended.as_mut())
+        .await
+        .is_ok()
+    {
+        return;
+    }
+    warn!("requests were still under way after the stop; they are told to try again");
+    front_end.give_up();
+    if tokio::time::timeout(LEAVE_MAX, ended).await.is_err() {
+        warn!("answers were not taken; their connections are cut");
     }
 }
 
@@ -89,7 +113,9 @@ async fn https(
     let mut connections = JoinSet::new();
     let mut stop = stopping.clone();
     loop {
-        while connections.try_join_next().is_some() {}
+        while let Some(ended) = connections.try_join_next() {
+            told(ended);
+        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
@@ -108,6 +134,7 @@ async fn https(
         let door = Door {
             head_max: Duration::from_millis(limits.head_timeout_ms),
             head_bytes_max: limits.head_bytes_max,
+            request_max: Duration::from_millis(limits.request_timeout_ms),
             life_max: Duration::from_millis(limits.connection_age_ms_max),
             stopping: stopping.clone(),
         };
@@ -135,7 +162,9 @@ async fn https(
         });
     }
     drop(listener);
-    while connections.join_next().await.is_some() {}
+    while let Some(ended) = connections.join_next().await {
+        told(ended);
+    }
 }
 
 fn admit(
@@ -158,7 +187,9 @@ async fn locally(front_end: Arc<FrontEnd>, listener: TcpListener, stopping: watc
     let mut connections = JoinSet::new();
     let mut stop = stopping.clone();
     loop {
-        while connections.try_join_next().is_some() {}
+        while let Some(ended) = connections.try_join_next() {
+            told(ended);
+        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
@@ -172,6 +203,7 @@ async fn locally(front_end: Arc<FrontEnd>, listener: TcpListener, stopping: watc
         let door = Door {
             head_max: LOCAL_HEAD_MAX,
             head_bytes_max: 8192,
+            request_max: LOCAL_HEAD_MAX,
             life_max: LOCAL_LIFE_MAX,
             stopping: stopping.clone(),
         };
@@ -185,7 +217,16 @@ async fn locally(front_end: Arc<FrontEnd>, listener: TcpListener, stopping: watc
             door.serve(stream, answer).await;
         });
     }
-    while connections.join_next().await.is_some() {}
+    while let Some(ended) = connections.join_next().await {
+        told(ended);
+    }
+}
+
+/// A panic takes its connection along, and nothing else; it must not go unheard.
+fn told(ended: Result<(), JoinError>) {
+    if let Err(panic) = ended {
+        error!(%panic, "serving a connection panicked");
+    }
 }
 
 async fn taken(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
@@ -208,6 +249,7 @@ async fn taken(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStre
 struct Door {
     head_max: Duration,
     head_bytes_max: usize,
+    request_max: Duration,
     life_max: Duration,
     stopping: watch::Receiver<bool>,
 }
@@ -219,9 +261,22 @@ impl Door {
         S: AsyncRead + AsyncWrite + Unpin,
         F: Future<Output = Response<Full<Bytes>>>,
     {
+        let is_last = AtomicBool::new(false);
+        let idle_max = self.idle_max();
         let service = service_fn(|request| {
             let answer = answer(request);
-            async move { Ok::<_, Infallible>(answer.await) }
+            let (is_last, idle_max) = (&is_last, &idle_max);
+            async move {
+                let mut response = answer.await;
+                let headers = response.headers_mut();
+                // What is in the answer already, stays: it ends the connection, too.
+                if is_last.load(Ordering::Relaxed) {
+                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                } else if !headers.contains_key(CONNECTION) {
+                    headers.insert(KEEP_ALIVE, idle_max.clone());
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -230,19 +285,46 @@ impl Door {
             .max_buf_size(self.head_bytes_max)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
-        let asked_to_end = tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    debug!(%error, "a connection ended");
-                }
-                return;
-            }
-            () = tokio::time::sleep(self.life_max) => "its age",
-            _ = self.stopping.wait_for(|stop| *stop) => "the stop",
+        let last_request_max = tokio::select! {
+            ended = connection.as_mut() => return ended_by_itself(ended),
+            // One that stays idle ends by itself, within the time that it was told.
+            () = tokio::time::sleep(self.life_max) => self.head_max,
+            _ = self.stopping.wait_for(|stop| *stop) => LAST_REQUEST_MAX,
         };
-        connection.as_mut().graceful_shutdown();
-        if tokio::time::timeout(DRAIN_MAX, connection).await.is_err() {
-            debug!(asked_to_end, "a connection was cut");
+        is_last.store(true, Ordering::Relaxed);
+        tokio::select! {
+            ended = connection.as_mut() => return ended_by_itself(ended),
+            () = tokio::time::sleep(last_request_max) => {}
+            () = self.stops_soon() => {}
         }
+        connection.as_mut().graceful_shutdown();
+        let answered_max = self.request_max.saturating_add(LEAVE_MAX);
+        if tokio::time::timeout(answered_max, connection)
+            .await
+            .is_err()
+        {
+            debug!("a connection was cut: its answer was not taken");
+        }
+    }
+
+    /// The stop, and the time for one more request.
+    async fn stops_soon(&mut self) {
+        // An error says that the process is at its end.
+        drop(self.stopping.wait_for(|stop| *stop).await);
+        tokio::time::sleep(LAST_REQUEST_MAX).await;
+    }
+
+    /// What every answer says of how long an idle connection is kept: a second less than it is, for the
+    /// way.
+    fn idle_max(&self) -> HeaderValue {
+        let seconds = self.head_max.as_secs().saturating_sub(1);
+        HeaderValue::try_from(format!("timeout={seconds}"))
+            .unwrap_or(HeaderValue::from_static("timeout=0"))
+    }
+}
+
+fn ended_by_itself(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        debug!(%error, "a connection ended");
     }
 }

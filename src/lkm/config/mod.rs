@@ -151,7 +151,7 @@ pub struct LkmLimits {
     pub head_timeout_ms: u64,
     /// Milliseconds one request may take from the end of its head to its answer. 100 to 120000.
     pub request_timeout_ms: u64,
-    /// Milliseconds after which a connection ends with the answer under way. 1000 to 86400000.
+    /// Milliseconds after which the next answer on a connection is its last. 1000 to 86400000.
     pub connection_age_ms_max: u64,
     /// Bytes of a request's head. 8192 to 65536.
     pub head_bytes_max: usize,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use kekd::lkm::caller::Reply;
 use kekd::lkm::credentials::Lane;
 use kekd::types::Padding;
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,17 +14,21 @@ use crate::harness::{Kek, Rig};
 
 /// What came of a load.
 #[derive(Default)]
-struct Load {
+pub struct Load {
     stop: AtomicBool,
     right: AtomicU32,
     told_to_wait: AtomicU32,
+    /// Answers that said they were the last of their connection.
+    last: AtomicU32,
     no_answer: AtomicU32,
     /// What the transport said where there was no answer.
     said: std::sync::Mutex<Vec<String>>,
 }
 
-/// Four callers that ask without a pause until told to stop; a wrong answer fails the test.
-fn load(
+/// Four callers that ask without a pause until told to stop; a wrong answer fails the test. To be
+/// called in a runtime of several threads where the test itself blocks: a caller that stands still
+/// leaves its connection idle, and the front-end ends those.
+pub fn load(
     front: &Front,
     kek: &Kek,
     id: &str,
@@ -43,21 +48,25 @@ fn load(
                     continue;
                 };
                 while !load.stop.load(Ordering::Relaxed) {
-                    match connection.send(signer.post(body.clone())).await {
-                        Ok(reply) if reply.status == 503 => {
-                            assert!(reply.headers.contains_key("retry-after"));
-                            load.told_to_wait.fetch_add(1, Ordering::Relaxed);
-                            tokio::time::sleep(Duration::from_millis(20)).await;
-                        }
-                        Ok(reply) => {
-                            assert_eq!(dek_of(&reply), [number; 32]);
-                            load.right.fetch_add(1, Ordering::Relaxed);
-                        }
+                    let reply = match connection.send(signer.post(body.clone())).await {
+                        Ok(reply) => reply,
                         Err(error) => {
                             load.said.lock().unwrap().push(error.to_string());
                             load.no_answer.fetch_add(1, Ordering::Relaxed);
                             break;
                         }
+                    };
+                    if reply.status == 503 {
+                        assert!(reply.headers.contains_key("retry-after"));
+                        load.told_to_wait.fetch_add(1, Ordering::Relaxed);
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    } else {
+                        assert_eq!(dek_of(&reply), [number; 32]);
+                        load.right.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if is_last(&reply) {
+                        load.last.fetch_add(1, Ordering::Relaxed);
+                        break;
                     }
                 }
             }
@@ -65,6 +74,12 @@ fn load(
     });
     let callers = callers.collect();
     (load, callers)
+}
+
+/// Whether no further request may be sent on its connection (RFC 9112, section 9.6).
+pub fn is_last(reply: &Reply) -> bool {
+    let says = reply.headers.get("connection");
+    says.is_some_and(|says| says.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 struct Signer {
@@ -80,8 +95,25 @@ impl Signer {
 }
 
 impl Load {
+    /// Fails where a connection ended without the answer to what was sent.
+    pub fn lost_nothing(&self, what: &str) {
+        let lost = self.no_answer.load(Ordering::Relaxed);
+        let said = self.said.lock().unwrap().clone();
+        assert_eq!(lost, 0, "{what}: {said:?}");
+    }
+
+    /// How many answers were a 503.
+    pub fn told_to_wait(&self) -> u32 {
+        self.told_to_wait.load(Ordering::Relaxed)
+    }
+
+    /// How many answers said they were the last of their connection.
+    pub fn last(&self) -> u32 {
+        self.last.load(Ordering::Relaxed)
+    }
+
     /// Waits until so many more were answered rightly.
-    async fn goes_on(&self) {
+    pub async fn goes_on(&self) {
         let before = self.right.load(Ordering::Relaxed);
         for _ in 0..600 {
             if self.right.load(Ordering::Relaxed) > before + 20 {
@@ -92,7 +124,7 @@ impl Load {
         panic!("the service did not come back by itself");
     }
 
-    async fn ends(&self, callers: Vec<tokio::task::JoinHandle<()>>) {
+    pub async fn ends(&self, callers: Vec<tokio::task::JoinHandle<()>>) {
         self.stop.store(true, Ordering::Relaxed);
         for caller in callers {
             caller.await.expect("an answer was wrong");
@@ -100,7 +132,7 @@ impl Load {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn kekd_is_restarted_and_its_worker_hangs_under_load() {
     let rig = Rig::serving();
     let mut front = Front::stopped(&rig);
@@ -125,13 +157,11 @@ async fn kekd_is_restarted_and_its_worker_hangs_under_load() {
             load.told_to_wait.load(Ordering::Relaxed) > 0,
             "{id}: nothing was in the way"
         );
-        let lost = load.no_answer.load(Ordering::Relaxed);
-        let said = load.said.lock().unwrap().clone();
-        assert_eq!(lost, 0, "{id}: kekd's trouble cost connections: {said:?}");
+        load.lost_nothing(&format!("{id}: kekd's trouble cost connections"));
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_front_end_is_killed_under_load() {
     let rig = Rig::serving();
     let mut front = Front::serving(&rig).await;

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,12 @@ use kekd::lkm::credential_file::CredentialFile;
 use kekd::lkm::credentials::Lane;
 use kekd::lkm::hawk::{Artifacts, Secret};
 use kekd::types::KeypairId;
+use rustix::process::{Pid, Signal, kill_process};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use toml::{Table, Value};
 
-use crate::harness::{KEKCTL, PATIENCE, Rig, free_port};
+use crate::harness::{KEKCTL, PATIENCE, Rig, copy, free_port};
 
 pub const KEKD_LKM: &str = env!("CARGO_BIN_EXE_kekd-lkm");
 pub const JSON: &str = "application/json";
@@ -36,6 +38,8 @@ pub struct Front {
     pub roots: PathBuf,
     pub id: String,
     pub key: String,
+    /// Where set, it is handed over as systemd does, and `https.listen` is not.
+    pub socket: Option<TcpListener>,
 }
 
 impl Front {
@@ -53,6 +57,7 @@ impl Front {
             roots: rig.dir.join("pki/ca.crt"),
             id: "rig-cloud".to_owned(),
             key: rig_key(rig),
+            socket: None,
         };
         front.set("https", "listen", format!("127.0.0.1:{port}"));
         front.set("https", "public_port", i64::from(port));
@@ -67,6 +72,36 @@ impl Front {
         let mut front = Self::stopped(rig);
         front.start();
         front.is_ready().await;
+        front
+    }
+
+    /// A second one behind the same name: another process on other ports, with a configuration and
+    /// a file of credentials of its own, both as they are here now. Not started.
+    pub fn beside(&self) -> Self {
+        let dir = self.dir.join("beside");
+        fs::create_dir(&dir).unwrap();
+        for file in ["kekd-lkm.toml", "credentials.toml"] {
+            copy(&self.dir.join(file), &dir);
+        }
+        let (port, local) = (free_port(), free_port());
+        let front = Self {
+            child: None,
+            local,
+            port,
+            target: Target {
+                port,
+                ..self.target.clone()
+            },
+            roots: self.roots.clone(),
+            id: self.id.clone(),
+            key: self.key.clone(),
+            socket: None,
+            dir,
+        };
+        front.set("https", "listen", format!("127.0.0.1:{port}"));
+        front.set("local", "listen", format!("127.0.0.1:{local}"));
+        let credentials = front.dir.join("credentials.toml");
+        front.set("hawk", "credentials_file", credentials.to_str().unwrap());
         front
     }
 
@@ -93,14 +128,31 @@ impl Front {
             .append(true)
             .open(self.log_file())
             .unwrap();
-        let child = Command::new(KEKD_LKM)
+        let mut command = match &self.socket {
+            None => Command::new(KEKD_LKM),
+            Some(socket) => handed_over(socket),
+        };
+        let child = command
             .args(["serve", "--config"])
             .arg(self.config())
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn();
         self.child = Some(child.unwrap());
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().unwrap())
+    }
+
+    /// Asks it to stop (SIGTERM), and waits until it has: how it ended.
+    pub async fn stop(&mut self) -> ExitStatus {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        let mut child = self.child.take().unwrap();
+        tokio::task::spawn_blocking(move || child.wait().unwrap())
+            .await
+            .unwrap()
     }
 
     /// Kills it.
@@ -209,6 +261,13 @@ impl Front {
         connector.connect(name, stream).await.unwrap()
     }
 
+    /// The certificate that it shows now, DER.
+    pub async fn certificate(&self) -> Vec<u8> {
+        let stream = self.raw().await;
+        let (_, tls) = stream.get_ref();
+        tls.peer_certificates().unwrap()[0].to_vec()
+    }
+
     /// A signed POST of this body.
     pub fn post(&self, body: Vec<u8>) -> Call {
         self.post_as(&self.id, &self.key, "", body)
@@ -240,6 +299,17 @@ impl Drop for Front {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The program with a socket as systemd hands it over (`sd_listen_fds(3)`): descriptor 3, and the process
+/// id of who is meant. A shell moves it there, since what we start gets only three.
+fn handed_over(socket: &TcpListener) -> Command {
+    let script = r#"exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@""#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", KEKD_LKM]);
+    command.env("LISTEN_FDNAMES", "kekd-lkm.socket");
+    command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
+    command
 }
 
 fn rig_key(rig: &Rig) -> String {

@@ -53,29 +53,7 @@ impl Registration {
         let client = kekd.open().await?;
         let kek = client.get_kek(&self.kek).await?;
         let (id, padding) = newest(&kek)?;
-        let mut proven_on = Vec::new();
-        let own = kekd
-            .endpoint
-            .clone()
-            .unwrap_or_else(|| "this node".to_owned());
-        let mut nodes = vec![(own, kekd.clone())];
-        for node in self.nodes {
-            let mut connection = kekd.clone();
-            connection.endpoint = Some(node.clone());
-            connection.socket = None;
-            nodes.push((node, connection));
-        }
-        for (name, node) in nodes {
-            let proof = async { trial::prove(&node.open().await?, id, padding).await };
-            if let Err(error) = proof.await {
-                let text = format!(
-                    "the key pair {id} is not proven on {name}: {error:#}; registering it now could \
-                     lose recordings"
-                );
-                return Err(Failure::new(Exit::Failed, "NOT_PROVEN", text).into());
-            }
-            proven_on.push(name);
-        }
+        let proven_on = proven_on(kekd, self.nodes, id, padding).await?;
         let der = client
             .get_public_key(id, v1::PublicKeyFormat::Pkcs1Der)
             .await?;
@@ -103,6 +81,38 @@ impl Registration {
         output::show(format, Stream::Out, &registration)?;
         Ok(Exit::Done)
     }
+}
+
+/// Where a version is proven to unwrap: on every token that may be asked for it, or nowhere. The proof
+/// is a value wrapped under its public key that comes back from each node.
+async fn proven_on(
+    kekd: &Connection,
+    others: Vec<String>,
+    id: KeypairId,
+    padding: Padding,
+) -> anyhow::Result<Vec<String>> {
+    let own = kekd.endpoint.clone();
+    let own = own.unwrap_or_else(|| "this node".to_owned());
+    let mut nodes = vec![(own, kekd.clone())];
+    for node in others {
+        let mut connection = kekd.clone();
+        connection.endpoint = Some(node.clone());
+        connection.socket = None;
+        nodes.push((node, connection));
+    }
+    let mut proven_on = Vec::new();
+    for (name, node) in nodes {
+        let proof = async { trial::prove(&node.open().await?, id, padding).await };
+        if let Err(error) = proof.await {
+            let text = format!(
+                "the key pair {id} is not proven on {name}: {error:#}; registering it now could lose \
+                 recordings"
+            );
+            return Err(Failure::new(Exit::Failed, "NOT_PROVEN", text).into());
+        }
+        proven_on.push(name);
+    }
+    Ok(proven_on)
 }
 
 /// The newest version, which must be active and release DEKs in clear under OAEP with SHA-1: what the
