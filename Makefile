@@ -2,7 +2,7 @@
 # they call.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bench bench-lkm check rig fmt lint docs units deny modules kill-loop
-.PHONY: audit-million killed
+.PHONY: audit-million killed soak
 
 MODULES := --locked --manifest-path tests/modules/Cargo.toml --target-dir target/modules
 
@@ -53,8 +53,11 @@ modules: setup ## the PKCS#11 modules for tests
 kill-loop: modules ## 500 kills while versions are made (KEKD_KILLS=NUMBER for another number)
 	cargo test --locked --test it -- --ignored --nocapture saga_kill::kill_loop
 
-audit-million: ## a million audit records: start, verification and questions, timed
+audit-million: ## a million audit records: start, verification, questions, a drop, timed (KEKD_RECORDS=NUMBER)
 	cargo test --locked --release --test it -- --ignored --nocapture --exact audit::scale::a_million_records
+
+soak: modules ## a million unwraps leave no memory behind (KEKD_UNWRAPS=NUMBER for another number)
+	cargo test --locked --test it -- --ignored --nocapture --exact soak::a_million_unwraps
 
 killed: setup ## kill -9 under load, 200 times: each DEK has its record
 	cargo test --locked --test it -- --ignored --nocapture --exact kill9::two_hundred_times

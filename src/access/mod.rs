@@ -87,7 +87,8 @@ pub enum Role {
     Officer,
     /// Reads keys, status, the ledger and proposals; stops KEKs with an officer's signature.
     Operator,
-    /// Reads everything, changes nothing.
+    /// Reads everything, changes nothing, but that it may have old audit records dropped which it has
+    /// archived.
     Auditor,
 }
 
@@ -104,6 +105,8 @@ pub enum Action {
     ReadLedger,
     /// Read the audit log, which names callers and end users.
     ReadAudit,
+    /// Have audit records dropped that were archived.
+    DropAudit,
     /// Read proposals, officers and policy.
     ReadGovernance,
     /// Bring in a proposal, an approval, a veto or an execution.
@@ -120,7 +123,7 @@ impl Role {
             Action::ReadLedger | Action::ReadGovernance => {
                 matches!(self, Self::Officer | Self::Operator | Self::Auditor)
             }
-            Action::ReadAudit => matches!(self, Self::Auditor),
+            Action::ReadAudit | Action::DropAudit => matches!(self, Self::Auditor),
             Action::Govern => matches!(self, Self::Officer),
             Action::Stop => matches!(self, Self::Officer | Self::Operator),
         }

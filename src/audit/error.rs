@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Mismatch;
+use super::archive::ArchiveFault;
+use super::stub::{DropRefused, Stub};
 use crate::merkle::MerkleError;
 use crate::types::Sha256;
 
@@ -119,6 +121,41 @@ pub enum AuditError {
         /// The number of records, of those that are signed where a proof was asked for.
         size: u64,
     },
+    /// The record was dropped.
+    #[error(
+        "record {index} is not kept any more: the records {first} to {last} are in the archive with the \
+         SHA-256 {archive}; name the file with --archive, or begin at record {kept}",
+        first = stub.first, last = stub.until.saturating_sub(1), archive = stub.archive
+    )]
+    Archived {
+        /// The index asked for.
+        index: u64,
+        /// What stands in its place.
+        stub: Box<Stub>,
+        /// The first record that is kept.
+        kept: u64,
+    },
+    /// An archive does not hold the record.
+    #[error("the archive holds the records {first} to {last}; record {index} is not among them")]
+    NotInArchive {
+        /// The index asked for.
+        index: u64,
+        /// The first it holds.
+        first: u64,
+        /// The last.
+        last: u64,
+    },
+    /// Records cannot be dropped. Nothing was changed.
+    #[error("nothing was dropped: {0}")]
+    NotDropped(DropRefused),
+    /// A file that is no archive of records.
+    #[error("{path}: {fault}")]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: ArchiveFault,
+    },
     /// No checkpoint was signed yet.
     #[error(
         "no checkpoint of the audit log is signed yet; one is within audit.checkpoint_interval_ms of \
@@ -153,11 +190,11 @@ pub enum AuditError {
 }
 
 impl AuditError {
-    /// Whether the node must stop. Everything else may be tried again.
+    /// Whether the node must stop. Everything else leaves it as it was.
     pub const fn is_fatal(&self) -> bool {
         !matches!(
             self,
-            Self::Busy { .. } | Self::TimedOut { .. } | Self::Unavailable(_)
+            Self::Busy { .. } | Self::TimedOut { .. } | Self::Unavailable(_) | Self::NotDropped(_)
         )
     }
 

@@ -111,6 +111,14 @@ impl Files {
     }
 }
 
+/// Whether the file system of the log takes no writes at all. Asked with a file without a name: closing a
+/// descriptor of the log would drop SQLite's locks.
+pub(super) fn is_read_only(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let made = tempfile::tempfile_in(folder);
+    made.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+}
+
 /// Bytes of the write-ahead log; 0 where there is none.
 pub(super) fn wal_len(path: &Path) -> u64 {
     fs::metadata(beside(path, "-wal")).map_or(0, |found| found.len())

@@ -18,7 +18,7 @@ use super::judge::{Judged, judge, origin};
 use super::store::{self, Store};
 use super::usage::UsageOnDisk;
 use super::writer::{Condition, Note, Progress, Request, Writer};
-use super::{AuditError, AuditReader, Draft, Outcome, Sealed, Unavailable, Usage};
+use super::{AuditError, AuditReader, Draft, Outcome, Sealed, Stub, Unavailable, Usage};
 use crate::clock::Clock;
 use crate::config::AuditConfig;
 use crate::merkle::{Checkpoint, Head, LogKey};
@@ -105,6 +105,7 @@ impl Journal {
             node,
             clock,
             batch_len_max: config.batch_len_max.clamp(1, queue_len_max),
+            retention_days_min: config.retention_days_min,
         };
         let thread = thread::Builder::new()
             .name("audit-writer".to_owned())
@@ -172,6 +173,11 @@ impl Journal {
         self.usage.of(keypair_id)
     }
 
+    /// The same by each caller that was given a DEK, by name. As many as ever held a grant.
+    pub fn usage_by_caller(&self, keypair_id: &KeypairId) -> Vec<(String, Usage)> {
+        self.usage.by_caller(keypair_id)
+    }
+
     /// Judges the log as it was opened, before anything is recorded: by its newest checkpoint, which
     /// `key` must have signed, and by the values of all the token's data objects with the label
     /// [`super::ANCHOR_LABEL`]. Blocks on the disk.
@@ -212,6 +218,25 @@ impl Journal {
         let request = Request::Keep(Note { head, text }, reply);
         self.requests
             .try_send(request)
+            .map_err(|refused| self.not_taken(&refused))?;
+        let timeout_ms = self.sync_timeout_ms;
+        match time::timeout(self.sync_timeout(), answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(self.ended())),
+            Err(_) => Err(AuditError::TimedOut { timeout_ms }),
+        }
+    }
+
+    /// Drops records that an auditor has archived, once their age allows it, and writes the record of it,
+    /// which `draft` begins. Asked again, it answers as before. The rows are removed afterwards.
+    pub async fn drop_archived(
+        &self,
+        wanted: super::Dropping,
+        mut draft: Draft,
+    ) -> Result<Stub, AuditError> {
+        draft.outcome = Outcome::RecordsArchived;
+        let (reply, answer) = oneshot::channel();
+        self.requests
+            .try_send(Request::Drop(Box::new((wanted, draft)), reply))
             .map_err(|refused| self.not_taken(&refused))?;
         let timeout_ms = self.sync_timeout_ms;
         match time::timeout(self.sync_timeout(), answer).await {

@@ -46,6 +46,63 @@ pub enum Mismatch {
         /// What it says; nothing where it cannot be read.
         found: Option<u64>,
     },
+    /// Records are not there, and nothing stands in their place.
+    #[error(
+        "expected record {index}, or a stub that says where it is archived; found neither: records were \
+         removed, or the stub of an archive was"
+    )]
+    StubMissing {
+        /// The first record that is not there.
+        index: u64,
+    },
+    /// Stubs that are not those that the record of the newest drop vouches for.
+    #[error(
+        "expected the stubs of archived records to have the digest {expected}, as record {record_index} \
+         says; found {found}: a stub was changed, added or removed"
+    )]
+    StubsChanged {
+        /// The record of the newest drop.
+        record_index: u64,
+        /// What it says.
+        expected: Sha256,
+        /// Over the stubs found.
+        found: Sha256,
+    },
+    /// A stub that no record vouches for.
+    #[error(
+        "expected a record of the drop of the records {first} to {last}; found none: the stub was made \
+         without kekd"
+    )]
+    StubNotRecorded {
+        /// The first record.
+        first: u64,
+        /// The last.
+        last: u64,
+    },
+    /// Tiles of dropped records that are not those that were there at the drop.
+    #[error(
+        "expected the tiles of the archived records {first} to {last} to have the digest {expected}, as \
+         their stub says; found {found}: roots or times of tiles were changed"
+    )]
+    StubTilesChanged {
+        /// The first record.
+        first: u64,
+        /// The last.
+        last: u64,
+        /// What the stub says.
+        expected: Sha256,
+        /// Found.
+        found: Sha256,
+    },
+    /// An archive that is none of this log.
+    #[error(
+        "expected an archive of records that this log dropped; the archive with the SHA-256 {archive} is \
+         none"
+    )]
+    ArchiveUnknown {
+        /// Its SHA-256.
+        archive: Sha256,
+    },
     /// A record without a leaf hash beside it.
     #[error(
         "expected a leaf hash beside record {index}; found none: it was removed, or this log was \

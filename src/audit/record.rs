@@ -1,6 +1,7 @@
 //! What a flow knows of one attempt, and the bytes it becomes. There is no plaintext and no wrapped
 //! DEK here, only a keyed digest of the latter; every text is bounded, so a record is too.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -46,6 +47,19 @@ pub struct Draft {
     pub hsm: Duration,
     /// Where records were lost, how many the token had seen.
     pub lost_until: u64,
+    /// Where records were dropped, which.
+    pub archived: Option<Archived>,
+}
+
+/// What the record of a drop says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// The records.
+    pub range: Range<u64>,
+    /// SHA-256 of the archive that holds them.
+    pub archive: Sha256,
+    /// SHA-256 over all stubs, with this drop's.
+    pub stubs: Sha256,
 }
 
 /// How an attempt ended.
@@ -63,6 +77,8 @@ pub enum Outcome {
     ConnectionRefused,
     /// No attempt: the host's administrator accepted that records are lost.
     RecordsLost,
+    /// No attempt: an auditor archived records and had them dropped.
+    RecordsArchived,
 }
 
 impl Draft {
@@ -84,11 +100,13 @@ impl Draft {
             queue: Duration::ZERO,
             hsm: Duration::ZERO,
             lost_until: 0,
+            archived: None,
         }
     }
 
     /// The exact bytes to be stored: `kekd.v1.Record`, protobuf with fields in order of number.
     pub(super) fn encode(&self, index: u64, time: UnixMs, node: &str) -> Vec<u8> {
+        let archived = self.archived.as_ref();
         v1::Record {
             index,
             time_ms: time.0,
@@ -116,6 +134,10 @@ impl Draft {
             queue_us: micros(self.queue),
             hsm_us: micros(self.hsm),
             lost_until: self.lost_until,
+            archived_from: archived.map_or(0, |it| it.range.start),
+            archived_until: archived.map_or(0, |it| it.range.end),
+            archive_sha256: bytes(archived.map(|it| it.archive)),
+            stubs_sha256: bytes(archived.map(|it| it.stubs)),
         }
         .encode_to_vec()
     }
@@ -144,6 +166,7 @@ const fn outcome(outcome: Outcome) -> v1::Outcome {
         Outcome::Unavailable => v1::Outcome::Unavailable,
         Outcome::ConnectionRefused => v1::Outcome::ConnectionRefused,
         Outcome::RecordsLost => v1::Outcome::RecordsLost,
+        Outcome::RecordsArchived => v1::Outcome::RecordsArchived,
     }
 }
 
@@ -176,6 +199,7 @@ pub(super) mod tests {
             queue: Duration::from_micros(3),
             hsm: Duration::from_micros(5),
             lost_until: 0,
+            archived: None,
         }
     }
 
@@ -203,6 +227,10 @@ pub(super) mod tests {
                 queue_us: 3,
                 hsm_us: 5,
                 lost_until: 0,
+                archived_from: 0,
+                archived_until: 0,
+                archive_sha256: vec![],
+                stubs_sha256: vec![],
             }
         );
     }

@@ -8,6 +8,8 @@ mod checks;
 mod copy;
 mod read;
 mod reader;
+mod span;
+mod stub;
 mod tree;
 mod usage;
 mod verify;
@@ -17,16 +19,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 use zeroize::Zeroizing;
 
-use checks::{configure, next_index, require_format, require_instance};
+use checks::{configure, first_and_next, require_format, require_instance};
 pub(super) use read::read;
 pub use reader::{AuditReader, GrowthProof, Page, PageMax, RecordProof};
+pub use span::{Before, Retention};
 pub use verify::{Expectations, Verified};
 
 use super::files::{self, Files};
 use super::reserve::Reserve;
+use super::stub::Stub;
 use super::tree::Tree;
 use super::usage::{Tally, UsageOnDisk};
 use super::{AuditError, Unavailable};
@@ -101,6 +105,7 @@ fn fill(
     connection.execute_batch(SCHEMA)?;
     connection.execute_batch(usage::SCHEMA)?;
     connection.execute_batch(tree::SCHEMA)?;
+    connection.execute_batch(stub::SCHEMA)?;
     connection.execute(
         "INSERT INTO meta (id, instance_id, digest_key, probes) VALUES (1, ?1, ?2, 0)",
         (instance_id.as_bytes(), digest_key.as_slice()),
@@ -118,6 +123,8 @@ pub(super) struct Store {
     files: Files,
     path: PathBuf,
     next_index: u64,
+    /// The first record that was not dropped.
+    kept_from: u64,
     tree: Tree,
     usage: Arc<UsageOnDisk>,
     /// The length of the WAL at which it is copied next.
@@ -151,16 +158,19 @@ impl Store {
         if !is_complete {
             return Err(AuditError::InUse { path });
         }
-        let next_index = next_index(&connection, &path)?;
-        let usage = usage::catch_up(&mut connection, next_index)
+        let (kept_from, next_index) = first_and_next(&connection, &path)?;
+        let usage = usage::catch_up(&mut connection, next_index, kept_from)
             .map_err(|source| AuditError::sqlite(&path, "count the releases in it", source))?;
         let tree = tree::catch_up(&mut connection, next_index, &path)?;
+        stub::make(&mut connection)
+            .map_err(|source| AuditError::sqlite(&path, "make its table of stubs", source))?;
         let files = Files::opened(&path, &lock)?;
         let store = Self {
             connection,
             files,
             path,
             next_index,
+            kept_from,
             tree,
             usage: Arc::new(UsageOnDisk::new(usage)),
             checkpoint_due_len: WAL_LEN_MAX,
@@ -203,7 +213,7 @@ impl Store {
         self.require_in_place()?;
         let first = self.next_index;
         let mut tree = self.tree.clone();
-        let committed = commit(&mut self.connection, &mut tree, records, at, released);
+        let committed = commit(&mut self.connection, &mut tree, records, at, released, None);
         committed.map_err(|source| self.classify(source))?;
         self.tree = tree;
         let len = u64::try_from(records.len()).unwrap_or(u64::MAX);
@@ -308,9 +318,11 @@ impl Store {
                     | ErrorCode::DatabaseLocked
             )
         );
+        // A file system that the kernel made read-only: nothing of a commit was written since.
+        let is_read_only = is_failed_write(&source) && files::is_read_only(&self.path);
         let path = self.path.clone();
         let source = Arc::new(source);
-        if did_not_happen && self.connection.is_autocommit() {
+        if (did_not_happen || is_read_only) && self.connection.is_autocommit() {
             AuditError::Unavailable(Unavailable::NotWritten { path, source })
         } else {
             AuditError::OutcomeUnknown { path, source }
@@ -326,6 +338,7 @@ fn commit(
     records: &[Vec<u8>],
     at: UnixMs,
     released: &Tally,
+    dropped: Option<&Stub>,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
@@ -336,6 +349,9 @@ fn commit(
             tree::add(&transaction, tree, bytes, at)?;
         }
     }
+    if let Some(dropped) = dropped {
+        stub::keep(&transaction, dropped)?;
+    }
     usage::add(&transaction, released, tree.size())?;
     transaction.commit()
 }
@@ -345,6 +361,15 @@ fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| {
         row.get(0).map(|busy: bool| !busy)
     })
+}
+
+/// Whether SQLite could not write or cut a file: not one of its syncs.
+fn is_failed_write(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|failure| failure.extended_code);
+    matches!(
+        code,
+        Some(ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE)
+    )
 }
 
 /// An index as SQLite keeps it. 2^63 records take longer than the hardware lasts.

@@ -26,6 +26,8 @@ pub(super) struct Tile {
 /// The growing edge of the tree, and of its last tile.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tree {
+    /// Records before the first leaf. Where there are some, the root over all is not this log's.
+    before: u64,
     whole: Frontier,
     tile: Frontier,
     earliest: Option<UnixMs>,
@@ -40,6 +42,14 @@ impl Tree {
 
     pub(super) const fn size(&self) -> u64 {
         self.whole.size()
+    }
+
+    /// A tree of which the records before `first`, whole tiles, are elsewhere: for its tiles alone.
+    pub(super) fn beginning_at(first: u64) -> Self {
+        Self {
+            before: first,
+            ..Self::default()
+        }
     }
 
     /// Takes in a full tile. Only where no tile is begun.
@@ -57,7 +67,7 @@ impl Tree {
             return None;
         }
         let tile = Tile {
-            number: (self.size() / TILE_LEN).saturating_sub(1),
+            number: (self.before.saturating_add(self.size()) / TILE_LEN).saturating_sub(1),
             root: self.tile.head().root,
             earliest: self.earliest.unwrap_or_default(),
             latest: self.latest,

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::{oneshot, watch};
 
 use super::store::Store;
+use super::stub::{Dropping, Stub};
 use super::usage::Tally;
 use super::{AuditError, Draft, Outcome};
 use crate::clock::Clock;
@@ -26,6 +27,8 @@ pub(super) enum Request {
     Record(Box<Draft>, Option<Reply>),
     /// Keep a signed checkpoint.
     Keep(Note, oneshot::Sender<Result<(), AuditError>>),
+    /// Drop archived records; the draft of the record that says so.
+    Drop(Box<(Dropping, Draft)>, DropReply),
     /// Write what came before, then end.
     Close,
 }
@@ -40,11 +43,15 @@ pub(super) struct Note {
 /// A record to be written, and the way back to who waits for it.
 type Waiting = (Box<Draft>, Option<Reply>);
 
+/// The way back to who has records dropped.
+pub(super) type DropReply = oneshot::Sender<Result<Stub, AuditError>>;
+
 /// What is taken from the queue at once.
 #[derive(Default)]
 struct Batch {
     records: Vec<Waiting>,
     notes: Vec<(Note, oneshot::Sender<Result<(), AuditError>>)>,
+    drops: Vec<(Box<(Dropping, Draft)>, DropReply)>,
     is_last: bool,
 }
 
@@ -126,6 +133,8 @@ pub(super) struct Writer {
     pub(super) node: String,
     pub(super) clock: Clock,
     pub(super) batch_len_max: usize,
+    /// Days for which records are kept at least.
+    pub(super) retention_days_min: u64,
 }
 
 impl Writer {
@@ -143,18 +152,29 @@ impl Writer {
 
     fn write_until_closed(&mut self) -> Result<(), AuditError> {
         let mut batch = Batch::default();
+        // What an earlier process dropped and did not sweep.
+        let mut is_sweeping = true;
         while !batch.is_last {
             self.progress.beats.fetch_add(1, Ordering::Relaxed);
-            match self.requests.recv_timeout(LOOK_INTERVAL) {
+            let wait = match is_sweeping {
+                true => Duration::ZERO,
+                false => LOOK_INTERVAL,
+            };
+            match self.requests.recv_timeout(wait) {
                 Ok(first) => {
                     self.collect(first, &mut batch);
                     self.write(&mut batch.records)?;
                     self.keep(&mut batch.notes)?;
+                    is_sweeping |= self.drop_archived(&mut batch.drops)?;
                     let copied = self.store.checkpoint_when_due();
                     self.tidy(copied)?;
                 }
+                Err(RecvTimeoutError::Timeout) if is_sweeping => {}
                 Err(RecvTimeoutError::Timeout) => self.look()?,
                 Err(RecvTimeoutError::Disconnected) => batch.is_last = true,
+            }
+            if is_sweeping {
+                is_sweeping = self.sweep()?;
             }
         }
         Ok(())
@@ -167,6 +187,7 @@ impl Writer {
             match request {
                 Request::Record(draft, reply) => batch.records.push((draft, reply)),
                 Request::Keep(note, reply) => batch.notes.push((note, reply)),
+                Request::Drop(wanted, reply) => batch.drops.push((wanted, reply)),
                 Request::Close => batch.is_last = true,
             }
             if batch.is_last || batch.records.len() >= self.batch_len_max {
@@ -190,6 +211,48 @@ impl Writer {
             settled?;
         }
         Ok(())
+    }
+
+    /// Drops archived records, which happens a few times a year; whether there are rows to sweep.
+    fn drop_archived(
+        &mut self,
+        drops: &mut Vec<(Box<(Dropping, Draft)>, DropReply)>,
+    ) -> Result<bool, AuditError> {
+        let mut some = false;
+        for (wanted, reply) in drops.drain(..) {
+            let (wanted, draft) = *wanted;
+            let (now, days) = (self.clock.now(), self.retention_days_min);
+            let dropped = self
+                .store
+                .drop_archived(&wanted, draft, days, now, &self.node);
+            self.progress.head.send_replace(self.store.head());
+            some |= dropped.is_ok();
+            let shown = match &dropped {
+                // The log is as well as it was.
+                Ok(_) | Err(AuditError::NotDropped(_)) => Ok(()),
+                Err(error) => Err(error.clone()),
+            };
+            let settled = match shown {
+                Ok(()) => Ok(()),
+                failed => self.settle(failed),
+            };
+            drop(reply.send(dropped));
+            settled?;
+        }
+        Ok(some)
+    }
+
+    /// Removes some rows that were dropped; whether to go on. A disk too full for it costs no record: the
+    /// next start goes on.
+    fn sweep(&mut self) -> Result<bool, AuditError> {
+        let swept = self.store.sweep();
+        let more = *swept.as_ref().unwrap_or(&false);
+        self.tidy(swept.map(drop))?;
+        if more {
+            let copied = self.store.checkpoint_when_due();
+            self.tidy(copied)?;
+        }
+        Ok(more)
     }
 
     /// Writes the batch with one sync, then answers all who wait. Leaves the batch empty. On a full
@@ -238,7 +301,7 @@ impl Writer {
         let mut released = Tally::default();
         for (draft, _) in batch {
             if draft.outcome == Outcome::Released {
-                released.count(&draft.keypair_id, time);
+                released.count(&draft.keypair_id, &draft.caller, time);
             }
         }
         (first, self.store.append(&records, time, &released))

@@ -10,6 +10,7 @@ use super::{ANSWER_BYTES_MAX, Client, ClientError};
 use crate::proto::v1;
 use crate::proto::v1::audit_service_client::AuditServiceClient;
 use crate::proto::v1::get_audit_proof_request::What;
+use crate::proto::v1::get_retention_request::Before;
 
 /// Records as they are written.
 pub struct LiveRecords {
@@ -73,6 +74,25 @@ impl Client {
         let message = v1::GetAuditProofRequest { what: Some(what) };
         let answer = self.audit().get_proof(self.request(message)).await;
         self.taken(answer)
+    }
+
+    /// Which records were dropped, and what can be archived next.
+    pub async fn audit_retention(
+        &self,
+        before: Option<Before>,
+    ) -> Result<v1::GetRetentionResponse, ClientError> {
+        let message = v1::GetRetentionRequest { before };
+        let answer = self.audit().get_retention(self.request(message)).await;
+        self.taken(answer)
+    }
+
+    /// Has records dropped that were archived; what stands in their place.
+    pub async fn drop_archived(
+        &self,
+        wanted: v1::DropArchivedRequest,
+    ) -> Result<v1::Archived, ClientError> {
+        let answer = self.audit().drop_archived(self.request(wanted)).await;
+        Ok(self.taken(answer)?.archived.unwrap_or_default())
     }
 
     fn audit(&self) -> AuditServiceClient<Channel> {

@@ -170,6 +170,12 @@ pub(super) fn numbers(config: &Config) -> Vec<Number> {
             3_600_000,
             audit.checkpoint_interval_ms,
         ),
+        number(
+            "audit.retention_days_min",
+            0,
+            36_500,
+            audit.retention_days_min,
+        ),
     ]
 }
 

@@ -174,6 +174,9 @@ pub struct AuditConfig {
     /// Milliseconds between two signed checkpoints of the log; none is made where there is no new
     /// record. 100 to 3600000.
     pub checkpoint_interval_ms: u64,
+    /// Days for which every record is kept, before an auditor who has archived it may have it dropped. 0
+    /// to 36500.
+    pub retention_days_min: u64,
 }
 
 /// Logging: `[log]`.
@@ -224,6 +227,7 @@ impl Default for AuditConfig {
             batch_len_max: 256,
             sync_timeout_ms: 5_000,
             checkpoint_interval_ms: 60_000,
+            retention_days_min: 365,
         }
     }
 }

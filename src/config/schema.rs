@@ -43,7 +43,7 @@ pub(super) const KEKD: Schema<Config> = Schema {
 };
 
 /// Every key there is. A test holds this list against the types.
-pub(super) const KEYS: [&str; 39] = [
+pub(super) const KEYS: [&str; 40] = [
     "state_dir",
     "node",
     "hsm.module",
@@ -81,6 +81,7 @@ pub(super) const KEYS: [&str; 39] = [
     "audit.batch_len_max",
     "audit.sync_timeout_ms",
     "audit.checkpoint_interval_ms",
+    "audit.retention_days_min",
     "log.format",
     "log.filter",
 ];

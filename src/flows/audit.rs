@@ -1,17 +1,21 @@
-//! Reading the audit log as it is stored. Nothing changes here, and whoever may ask was let in at the
-//! gate. Files are read on threads for blocking work, through a connection that never delays the
+//! Reading the audit log as it is stored, and dropping what an auditor has archived. Whoever may ask was
+//! let in at the gate. Files are read on threads for blocking work, through a connection that never delays the
 //! writer.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tracing::error;
+use tracing::{error, info};
 
 use super::Node;
+use crate::access::Identity;
 use crate::audit::{
-    self, AuditError, AuditReader, Filter, GrowthProof, Page, PageMax, RecordProof,
+    self, AuditError, AuditReader, Before, Draft, DropRefused, Dropping, Filter, GrowthProof, Page,
+    PageMax, RecordProof, Retention, Stub,
 };
 use crate::merkle::{Head, LogKey};
+use crate::types::{RequestId, Sha256};
 
 /// What one page of records may hold.
 const PAGE_MAX: PageMax = PageMax {
@@ -32,6 +36,17 @@ pub enum ReadAuditError {
         /// The number of records that the answer is about.
         size: u64,
     },
+    /// The record, or one that may be among those asked for, was dropped.
+    #[error("{0}")]
+    Archived(String),
+    /// What was asked to be dropped is not, and nothing was.
+    #[error("nothing was dropped: {0}")]
+    NotDropped(DropRefused),
+    /// The log takes no records now, so nothing can be dropped.
+    #[error(
+        "the audit log takes no records now; nothing was dropped, or it is not known: ask again"
+    )]
+    Unavailable,
     /// There is no checkpoint yet.
     #[error("no checkpoint of the audit log is signed yet; ask again soon")]
     NotSigned,
@@ -50,6 +65,15 @@ impl From<AuditError> for ReadAuditError {
         }
         if matches!(error, AuditError::NotSigned) {
             return Self::NotSigned;
+        }
+        if matches!(error, AuditError::Archived { .. }) {
+            return Self::Archived(error.to_string());
+        }
+        if let AuditError::NotDropped(why) = error {
+            return Self::NotDropped(why);
+        }
+        if !error.is_fatal() {
+            return Self::Unavailable;
         }
         error!(%error, "the audit log cannot be read");
         Self::Internal
@@ -106,6 +130,45 @@ impl Node {
     pub async fn prove_audit_growth(&self, old_size: u64) -> Result<GrowthProof, ReadAuditError> {
         self.read_audit(move |log, origin, key| log.prove_growth(old_size, origin, key))
             .await
+    }
+
+    /// What was dropped, and what can be archived.
+    pub async fn audit_retention(&self, before: Before) -> Result<Retention, ReadAuditError> {
+        self.read_audit(move |log, _, key| log.retention(before, key))
+            .await
+    }
+
+    /// Drops records that `caller` has archived. The drop is itself a record.
+    pub async fn drop_archived(
+        &self,
+        caller: &Identity,
+        range: Range<u64>,
+        archive: Sha256,
+        tiles: Sha256,
+    ) -> Result<Stub, ReadAuditError> {
+        if let Some(why) = self.clock_suspect() {
+            return Err(ReadAuditError::NotDropped(DropRefused::Clock { why }));
+        }
+        let request_id = RequestId::random().map_err(|error| {
+            error!(%error, "no request id can be made");
+            ReadAuditError::Internal
+        })?;
+        let draft = Draft {
+            reason: "RECORDS_ARCHIVED",
+            ..Draft::new(caller.to_string(), request_id)
+        };
+        let wanted = Dropping {
+            range,
+            archive,
+            tiles,
+            anchored: self.anchored_records().await,
+        };
+        let stub = self.journal.drop_archived(wanted, draft).await?;
+        info!(
+            %caller, first = stub.first, until = stub.until, archive = %stub.archive,
+            record = stub.record_index, "archived audit records were dropped"
+        );
+        Ok(stub)
     }
 
     async fn read_audit<T: Send + 'static>(

@@ -44,6 +44,8 @@ pub struct Used {
     pub version: Arc<Version>,
     /// Its use.
     pub usage: Option<Usage>,
+    /// Its use by each caller, where one KEK is asked for.
+    pub by_caller: Vec<(String, Usage)>,
 }
 
 impl Node {
@@ -56,7 +58,7 @@ impl Node {
             .keks()
             .filter(|(name, _)| caller.sees(name));
         Ok(seen
-            .map(|(name, versions)| (name.clone(), self.used(&caller, versions)))
+            .map(|(name, versions)| (name.clone(), self.used(&caller, versions, false)))
             .collect())
     }
 
@@ -65,7 +67,7 @@ impl Node {
         let caller = self.reader(identity)?;
         caller.sight(name)?;
         let snapshot = self.snapshot();
-        Ok(self.used(&caller, snapshot.keyring().kek(name)?))
+        Ok(self.used(&caller, snapshot.keyring().kek(name)?, true))
     }
 
     /// One version, and the DER certificates of its issuers; none for a self-signed one.
@@ -114,11 +116,15 @@ impl Node {
         })
     }
 
-    fn used(&self, caller: &Caller, versions: &[Arc<Version>]) -> Vec<Used> {
+    fn used(&self, caller: &Caller, versions: &[Arc<Version>], by_caller: bool) -> Vec<Used> {
         let may_know = caller.require(Action::ReadGovernance).is_ok();
         let used = |version: &Arc<Version>| Used {
             version: Arc::clone(version),
             usage: may_know.then(|| self.journal.usage(&version.keypair_id)),
+            by_caller: match may_know && by_caller {
+                true => self.journal.usage_by_caller(&version.keypair_id),
+                false => Vec::new(),
+            },
         };
         versions.iter().map(used).collect()
     }

@@ -114,6 +114,12 @@ impl Node {
         Ok(())
     }
 
+    /// Records under the head that the token is known to be tied to; none before that is known.
+    pub(super) async fn anchored_records(&self) -> u64 {
+        let anchored = self.notary.anchored.lock().await;
+        anchored.map_or(0, |head| head.size)
+    }
+
     /// The last checkpoint, before an orderly stop.
     pub(super) async fn notarise_the_end(&self) {
         match timeout(LAST_MAX, self.notarise()).await {

@@ -1,5 +1,5 @@
-//! `kekd.v1.AuditService`: the audit log as it is stored, in pages, live, and proved. Nothing changes
-//! and nothing is encoded again. A follower is bounded: so many records wait to be taken, and one
+//! `kekd.v1.AuditService`: the audit log as it is stored, in pages, live, and proved; nothing is encoded
+//! again. What was archived is dropped by the flow. A follower is bounded: so many records wait to be taken, and one
 //! that takes none is cut.
 
 use std::pin::Pin;
@@ -16,14 +16,15 @@ use super::network::Network;
 use super::peer::Peer;
 use super::status::Refused;
 use crate::access::Action;
-use crate::audit::Filter;
+use crate::audit::{Before, Filter, Retention, Stub};
 use crate::clock::UnixMs;
 use crate::flows::Node;
 use crate::flows::audit::{Following, ReadAuditError};
 use crate::proto::v1;
 use crate::proto::v1::audit_service_server::AuditService;
 use crate::proto::v1::get_audit_proof_request::What;
-use crate::types::TypeError;
+use crate::proto::v1::get_retention_request;
+use crate::types::{Sha256, TypeError};
 
 /// Records that wait for a follower to take them.
 const WAITING_MAX: usize = 64;
@@ -163,6 +164,76 @@ impl AuditService for AuditReads {
             record,
             note,
         }))
+    }
+
+    async fn get_retention(
+        &self,
+        request: Request<v1::GetRetentionRequest>,
+    ) -> Result<Response<v1::GetRetentionResponse>, Status> {
+        let before = match request.into_inner().before {
+            None => Before::Now,
+            Some(get_retention_request::Before::BeforeIndex(index)) => Before::Index(index),
+            Some(get_retention_request::Before::BeforeMs(ms)) => Before::Time(UnixMs(ms)),
+        };
+        let found = self.node.audit_retention(before).await.map_err(refused)?;
+        Ok(Response::new(retained(found)))
+    }
+
+    async fn drop_archived(
+        &self,
+        request: Request<v1::DropArchivedRequest>,
+    ) -> Result<Response<v1::DropArchivedResponse>, Status> {
+        let peer: Peer = extension(&request)?;
+        let wanted = request.into_inner();
+        let (archive, tiles) = (
+            digest(&wanted.archive_sha256)?,
+            digest(&wanted.tiles_sha256)?,
+        );
+        let range = wanted.first..wanted.until;
+        let dropped = self
+            .node
+            .drop_archived(&peer.identity, range, archive, tiles)
+            .await;
+        let archived = Some(archived(&dropped.map_err(refused)?));
+        Ok(Response::new(v1::DropArchivedResponse { archived }))
+    }
+}
+
+fn digest(bytes: &[u8]) -> Result<Sha256, Refused> {
+    Sha256::try_from(bytes).map_err(|_| {
+        Refused::from(&TypeError {
+            what: "a digest",
+            rule: "of 32 bytes",
+        })
+    })
+}
+
+fn archived(stub: &Stub) -> v1::Archived {
+    v1::Archived {
+        first: stub.first,
+        until: stub.until,
+        archive_sha256: stub.archive.as_bytes().to_vec(),
+        tiles_sha256: stub.tiles.as_bytes().to_vec(),
+        signed_size: stub.signed,
+        record_index: stub.record_index,
+    }
+}
+
+fn retained(found: Retention) -> v1::GetRetentionResponse {
+    v1::GetRetentionResponse {
+        archived: found.stubs.iter().map(archived).collect(),
+        first_kept: found.first_kept,
+        instance_id: found.instance_id.as_bytes().to_vec(),
+        archivable: found.archivable.map(|span| v1::Archivable {
+            first: span.range.start,
+            until: span.range.end,
+            outside: span
+                .outside
+                .iter()
+                .map(|root| root.as_bytes().to_vec())
+                .collect(),
+            note: span.note,
+        }),
     }
 }
 

@@ -118,16 +118,18 @@ pub fn unwrapped(unwrapped: Unwrapped) -> (v1::UnwrapResponse, Passage) {
 /// One KEK with its versions, each with its use where that may be told.
 pub fn kek<'a>(
     name: &KekName,
-    versions: impl IntoIterator<Item = (&'a Version, Option<Usage>)>,
+    versions: impl IntoIterator<Item = (&'a Version, Option<Usage>, &'a [(String, Usage)])>,
 ) -> v1::Kek {
     let versions = versions.into_iter();
     v1::Kek {
         name: name.as_str().to_owned(),
-        versions: versions.map(|(of, usage)| version(of, usage)).collect(),
+        versions: versions
+            .map(|(of, usage, by_caller)| version(of, usage, by_caller))
+            .collect(),
     }
 }
 
-fn version(version: &Version, usage: Option<Usage>) -> v1::Version {
+fn version(version: &Version, usage: Option<Usage>, by_caller: &[(String, Usage)]) -> v1::Version {
     let ms = |at: Option<UnixMs>| at.map_or(0, |at| at.0);
     v1::Version {
         number: version.number,
@@ -152,6 +154,15 @@ fn version(version: &Version, usage: Option<Usage>) -> v1::Version {
             unwraps: usage.released,
             first_use_ms: ms(usage.first),
             last_use_ms: ms(usage.last),
+            by_caller: by_caller
+                .iter()
+                .map(|(caller, usage)| v1::CallerUsage {
+                    caller: caller.clone(),
+                    unwraps: usage.released,
+                    first_use_ms: ms(usage.first),
+                    last_use_ms: ms(usage.last),
+                })
+                .collect(),
         }),
     }
 }

@@ -124,5 +124,8 @@ impl KeysService for Keys {
 
 fn kek(name: &KekName, versions: &[Used]) -> v1::Kek {
     let versions = versions.iter();
-    convert::kek(name, versions.map(|used| (&*used.version, used.usage)))
+    convert::kek(
+        name,
+        versions.map(|used| (&*used.version, used.usage, used.by_caller.as_slice())),
+    )
 }

@@ -3,7 +3,7 @@
 
 use crate::access::Action;
 
-const RIGHTS: [(&str, Action); 30] = [
+const RIGHTS: [(&str, Action); 32] = [
     ("/kekd.v1.UnwrapService/Unwrap", Action::Unwrap),
     ("/kekd.v1.UnwrapService/UnwrapStream", Action::Unwrap),
     ("/kekd.v1.KeysService/ListKeks", Action::ReadKeys),
@@ -21,6 +21,8 @@ const RIGHTS: [(&str, Action); 30] = [
     ("/kekd.v1.AuditService/Follow", Action::ReadAudit),
     ("/kekd.v1.AuditService/GetCheckpoint", Action::ReadAudit),
     ("/kekd.v1.AuditService/GetProof", Action::ReadAudit),
+    ("/kekd.v1.AuditService/GetRetention", Action::ReadAudit),
+    ("/kekd.v1.AuditService/DropArchived", Action::DropAudit),
     ("/kekd.v1.QuorumService/Propose", Action::Govern),
     ("/kekd.v1.QuorumService/Approve", Action::Govern),
     ("/kekd.v1.QuorumService/ProvePossession", Action::Govern),

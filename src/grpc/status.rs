@@ -270,6 +270,12 @@ impl From<&ReadAuditError> for Refused {
         };
         match error {
             ReadAuditError::RecordUnknown { .. } => said(Code::NotFound, "RECORD_UNKNOWN"),
+            ReadAuditError::Archived(_) => said(Code::FailedPrecondition, "RECORDS_ARCHIVED"),
+            ReadAuditError::NotDropped(_) => said(Code::FailedPrecondition, "NOT_DROPPED"),
+            ReadAuditError::Unavailable => Self {
+                retry_after: Some(RETRY_AFTER_STOP),
+                ..said(Code::Unavailable, "AUDIT_UNAVAILABLE")
+            },
             ReadAuditError::NotSigned => said(Code::FailedPrecondition, "NOT_SIGNED"),
             ReadAuditError::TooManyFollowers => said(Code::ResourceExhausted, "TOO_MANY_FOLLOWERS"),
             ReadAuditError::Internal => Self::internal(),

@@ -9,6 +9,7 @@ mod cosignature;
 mod frontier;
 mod proof;
 mod ranges;
+mod span;
 mod tlog_proof;
 
 use aws_lc_rs::digest;
@@ -21,6 +22,7 @@ pub use proof::{
     consistency_proof, inclusion_proof, root_of, verify_consistency, verify_inclusion,
 };
 pub use ranges::{consistency_ranges, inclusion_ranges};
+pub use span::{SpanProof, outside_ranges};
 pub use tlog_proof::TlogProof;
 
 use crate::public_key::PublicKeyError;

@@ -59,13 +59,13 @@ pub fn consistency_ranges(size: u64, old_size: u64) -> Result<Vec<Range<u64>>, M
 
 /// The left half holds the largest power of two that is smaller than the whole. To be asked of two
 /// leaves or more.
-const fn halves(range: &Range<u64>) -> (Range<u64>, Range<u64>) {
+pub(super) const fn halves(range: &Range<u64>) -> (Range<u64>, Range<u64>) {
     let left = len(range).div_ceil(2).next_power_of_two();
     let middle = range.start.saturating_add(left);
     (range.start..middle, middle..range.end)
 }
 
-const fn len(range: &Range<u64>) -> u64 {
+pub(super) const fn len(range: &Range<u64>) -> u64 {
     range.end.saturating_sub(range.start)
 }
 

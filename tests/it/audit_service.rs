@@ -101,6 +101,15 @@ async fn an_auditor_asks_who_unwrapped_what_and_nobody_else_may() {
     let refusals = lines(&mut rig.auditor(&refusals));
     assert_eq!(refusals.len(), 1);
     assert_eq!(refusals[0]["reason"], "KEYPAIR_UNKNOWN");
+    let name = "recordings".parse().unwrap();
+    let kek = rig.client("auditor").await.get_kek(&name).await.unwrap();
+    let usage = kek.versions[0].usage.clone().unwrap();
+    let by_caller = usage
+        .by_caller
+        .iter()
+        .map(|by| (by.caller.as_str(), by.unwraps));
+    let by_caller: Vec<_> = by_caller.collect();
+    assert_eq!(by_caller, [("spiffe://kekd.test/lkm-1", 3)]);
     let csv = must(&mut rig.auditor(&["audit", "export", "--format", "csv"])).stdout;
     assert_eq!(String::from_utf8(csv).unwrap().lines().count(), 5);
 

@@ -148,7 +148,7 @@ async fn the_use_that_is_stated_must_be_true_and_long_ago() {
     for _ in 0..2 {
         assert_eq!(unwraps(&rig, &kek).await, Ok(()));
     }
-    let used = versions(&rig).await[0].usage.unwrap();
+    let used = versions(&rig).await[0].usage.clone().unwrap();
     assert_eq!(used.unwraps, 2);
     let usage = Usage {
         unwraps: 2,
@@ -234,7 +234,7 @@ async fn the_use_that_is_stated_must_be_true_and_long_ago() {
 
     // A day later it has been out of use for a day.
     restart(&rig, || clock.days(2)).await;
-    let used = versions(&rig).await[0].usage.unwrap();
+    let used = versions(&rig).await[0].usage.clone().unwrap();
     let usage = Usage {
         unwraps: 3,
         last: Some(UnixMs(used.last_use_ms / SECOND * SECOND)),

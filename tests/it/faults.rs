@@ -40,7 +40,7 @@ impl Faulty {
         Self { rig }
     }
 
-    fn serving() -> Self {
+    pub fn serving() -> Self {
         let faulty = Self::stopped();
         faulty.rig.start();
         faulty
@@ -56,7 +56,8 @@ impl Faulty {
         count(&self.rig.dir, function)
     }
 
-    async fn restarts(&self) -> u64 {
+    /// How often the worker was replaced.
+    pub async fn restarts(&self) -> u64 {
         let operator = self.rig.client("operator").await;
         operator
             .status()

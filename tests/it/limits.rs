@@ -334,6 +334,47 @@ async fn a_message_too_large_is_refused() {
     served(&rig).await;
 }
 
+/// Case 57: five thousand connections, with the settings as they are delivered. The Unix socket still serves,
+/// and a file stops everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_connections_leave_room_to_stop() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let rig = Rig::serving();
+    let before = resident_kib(rig.daemon_pid());
+    let mut open = Vec::new();
+    for _ in 0..5_000 {
+        match TcpStream::connect(rig.socket_address()).await {
+            Ok(stream) => open.push(stream),
+            Err(error) if error.raw_os_error() == Some(24) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let local = rig.local().await;
+    assert!(local.status().await.unwrap().ready);
+    std::fs::write(rig.dir.join("state/stop.d/all"), "").unwrap();
+    let mut is_stopped = false;
+    for _ in 0..400 {
+        let problems = local.status().await.unwrap().problems;
+        is_stopped = problems
+            .iter()
+            .any(|problem| problem.contains("every KEK is stopped"));
+        if is_stopped {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(is_stopped, "{} connections keep a stop out", open.len());
+    let grown = resident_kib(rig.daemon_pid()).saturating_sub(before);
+    assert!(
+        grown < 64 * 1024,
+        "{} connections cost {grown} KiB",
+        open.len()
+    );
+}
+
 #[tokio::test]
 async fn the_connection_cap_holds() {
     let rig = Rig::stopped();

@@ -25,7 +25,7 @@ const READERS: &[&str] = &["officer", "operator", "auditor"];
 const NAMED: &[&str] = &["lkm-1", "officer", "operator", "auditor"];
 
 /// Each call, and who may make it.
-const TABLE: [(&str, &[&str]); 30] = [
+const TABLE: [(&str, &[&str]); 32] = [
     ("kekd.v1.UnwrapService/Unwrap", &["lkm-1"]),
     ("kekd.v1.UnwrapService/UnwrapStream", &["lkm-1"]),
     ("kekd.v1.KeysService/ListKeks", NAMED),
@@ -37,6 +37,8 @@ const TABLE: [(&str, &[&str]); 30] = [
     ("kekd.v1.AuditService/Follow", &["auditor"]),
     ("kekd.v1.AuditService/GetCheckpoint", &["auditor"]),
     ("kekd.v1.AuditService/GetProof", &["auditor"]),
+    ("kekd.v1.AuditService/GetRetention", &["auditor"]),
+    ("kekd.v1.AuditService/DropArchived", &["auditor"]),
     ("kekd.v1.LedgerService/ReadEntries", READERS),
     ("kekd.v1.LedgerService/GetCheckpoint", READERS),
     ("kekd.v1.LedgerService/GetProof", READERS),

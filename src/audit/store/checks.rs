@@ -8,8 +8,9 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use zeroize::Zeroizing;
 
-use super::{APPLICATION_ID, BUSY_TIMEOUT, FORMAT, row_id};
-use crate::audit::{AuditError, Discontinuity};
+use super::{APPLICATION_ID, BUSY_TIMEOUT, FORMAT, row_id, stub};
+use crate::audit::stub::kept_from;
+use crate::audit::{AuditError, Discontinuity, Mismatch};
 use crate::proto::v1;
 use crate::types::Sha256;
 
@@ -99,9 +100,30 @@ pub(super) fn configure(connection: &Connection, path: &Path) -> Result<(), Audi
     require_pragma(connection, path, "synchronous", &2_i64)
 }
 
+/// The index of the first record that was not dropped, which must be there, and the index after the
+/// newest. A full check is the auditor's, not the start's.
+pub(super) fn first_and_next(
+    connection: &Connection,
+    path: &Path,
+) -> Result<(u64, u64), AuditError> {
+    let sqlite = |source| AuditError::sqlite(path, "read what was dropped", source);
+    let refused = |mismatch| AuditError::mismatch(path, mismatch);
+    let stubs = stub::all(connection).map_err(sqlite)?;
+    let kept = kept_from(&stubs).map_err(|index| refused(Mismatch::StubMissing { index }))?;
+    let next = next_index(connection, path, kept)?;
+    if next < kept {
+        let (expected, found) = (kept, next);
+        return Err(refused(Mismatch::Cut { expected, found }));
+    }
+    match stub::lowest(connection).map_err(sqlite)? {
+        Some(lowest) if lowest > kept => Err(refused(Mismatch::StubMissing { index: kept })),
+        Some(_) | None => Ok((kept, next)),
+    }
+}
+
 /// The index after the newest record, once the newest rows are seen to follow one another and the
-/// newest record to agree with its row. A full check is the auditor's, not the start's.
-pub(super) fn next_index(connection: &Connection, path: &Path) -> Result<u64, AuditError> {
+/// newest record to agree with its row.
+fn next_index(connection: &Connection, path: &Path, kept: u64) -> Result<u64, AuditError> {
     let sqlite = |source| AuditError::sqlite(path, "read its newest records", source);
     let newest: Option<i64> = connection
         .query_row("SELECT max(record_index) FROM record", (), |row| row.get(0))
@@ -109,7 +131,8 @@ pub(super) fn next_index(connection: &Connection, path: &Path) -> Result<u64, Au
     let Some(newest) = newest.and_then(|index| u64::try_from(index).ok()) else {
         return Ok(0);
     };
-    let looked_at = newest.saturating_add(1).min(LOOK_BACK_LEN);
+    let records = newest.saturating_add(1).saturating_sub(kept);
+    let looked_at = records.min(LOOK_BACK_LEN);
     let oldest = newest.saturating_add(1).saturating_sub(looked_at);
     let present: i64 = connection
         .query_row(

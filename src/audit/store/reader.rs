@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
-use super::{BUSY_TIMEOUT, row_id, tree, unsigned};
+use super::{BUSY_TIMEOUT, row_id, stub, tree, unsigned};
 use crate::audit::tree::TILE_LEN;
-use crate::audit::{AuditError, Filter};
+use crate::audit::{AuditError, Filter, Mismatch, Stub};
 use crate::merkle::{
     Checkpoint, Head, LogKey, consistency_ranges, inclusion_ranges, leaf_hash, verify_consistency,
     verify_inclusion,
@@ -104,7 +104,8 @@ impl AuditReader {
         })
     }
 
-    /// Records that a filter keeps, from an index on.
+    /// Records that a filter keeps, from an index on. Where one that it may keep was dropped, that is the
+    /// error.
     pub fn page(&self, filter: &Filter, from: u64, max: PageMax) -> Result<Page, AuditError> {
         let db = self.db();
         let read = || {
@@ -112,7 +113,13 @@ impl AuditReader {
             let _still = db.unchecked_transaction()?;
             page(&db, filter, from, max)
         };
-        read().map_err(|source| self.sqlite("read its records", source))
+        read().map_err(|unread| match unread {
+            Unread::Sqlite(source) => self.sqlite("read its records", source),
+            Unread::Archived(index, stub, kept) => AuditError::Archived { index, stub, kept },
+            Unread::Missing(index) => {
+                AuditError::mismatch(&self.path, Mismatch::RecordMissing { index })
+            }
+        })
     }
 
     /// The newest checkpoint: a signed note (C2SP tlog-checkpoint).
@@ -162,6 +169,7 @@ impl AuditReader {
             let (index, size) = (old_size, head.size);
             return Err(AuditError::RecordUnknown { index, size });
         };
+        self.require_kept(old_size)?;
         let hashes = self.roots(ranges)?;
         let old = Head {
             size: old_size,
@@ -182,6 +190,22 @@ impl AuditReader {
     pub(in crate::audit) fn newest_checkpoint(&self) -> Result<Option<(u64, String)>, AuditError> {
         tree::newest_checkpoint(&self.db())
             .map_err(|source| self.sqlite("read its checkpoints", source))
+    }
+
+    /// A tree that ends within a tile whose records were dropped has no root any more.
+    fn require_kept(&self, size: u64) -> Result<(), AuditError> {
+        if size.is_multiple_of(TILE_LEN) {
+            return Ok(());
+        }
+        let found = stub::of(&self.db(), size);
+        match found.map_err(|source| self.sqlite("read what was dropped", source))? {
+            (Some(stub), kept) => Err(AuditError::Archived {
+                index: size,
+                stub: Box::new(stub),
+                kept,
+            }),
+            (None, _) => Ok(()),
+        }
     }
 
     fn newest(&self, origin: &str, key: &LogKey) -> Result<(String, Head), AuditError> {
@@ -213,7 +237,21 @@ impl AuditReader {
     }
 }
 
-fn page(db: &Connection, filter: &Filter, from: u64, max: PageMax) -> rusqlite::Result<Page> {
+/// Why there is no page.
+enum Unread {
+    Sqlite(rusqlite::Error),
+    /// The record, the stub in its place and the first record that is kept.
+    Archived(u64, Box<Stub>, u64),
+    Missing(u64),
+}
+
+impl From<rusqlite::Error> for Unread {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn page(db: &Connection, filter: &Filter, from: u64, max: PageMax) -> Result<Page, Unread> {
     let newest: Option<i64> =
         db.query_row("SELECT max(record_index) FROM record", (), |row| row.get(0))?;
     let size = newest.map_or(0, |newest| unsigned(newest).saturating_add(1));
@@ -229,10 +267,18 @@ fn page(db: &Connection, filter: &Filter, from: u64, max: PageMax) -> rusqlite::
     )?;
     while let Some((start, end)) = next_span(db, filter, page.next, size)? {
         page.next = start;
+        if let (Some(stub), kept) = stub::of(db, start)? {
+            return Err(Unread::Archived(start, Box::new(stub), kept));
+        }
+        let mut at = start;
         let mut rows = select.query((row_id(start), row_id(end)))?;
         while let Some(row) = rows.next()? {
             let index = unsigned(row.get(0)?);
-            let bytes = row.get_ref(1)?.as_blob()?;
+            if index != at {
+                return Err(Unread::Missing(at));
+            }
+            at = at.saturating_add(1);
+            let bytes = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
             if looked_at >= LOOKED_AT_MAX {
                 page.next = index;
                 return Ok(page);
@@ -247,6 +293,9 @@ fn page(db: &Connection, filter: &Filter, from: u64, max: PageMax) -> rusqlite::
                 }
                 page.records.push((index, bytes.to_vec()));
             }
+        }
+        if at < end.min(size) {
+            return Err(Unread::Missing(at));
         }
         page.next = end;
     }

@@ -39,6 +39,7 @@ pub(super) const SCHEMA: &str = "
     CREATE TRIGGER leaf_not_changed BEFORE UPDATE ON leaf
         BEGIN SELECT RAISE(ABORT, 'leaf hashes are never changed'); END;
     CREATE TRIGGER leaf_not_deleted BEFORE DELETE ON leaf
+        WHEN OLD.record_index >= ifnull((SELECT until FROM stub ORDER BY first DESC LIMIT 1), 0)
         BEGIN SELECT RAISE(ABORT, 'leaf hashes are never deleted'); END;
     CREATE TRIGGER tile_not_changed BEFORE UPDATE ON tile
         BEGIN SELECT RAISE(ABORT, 'tiles are never changed'); END;

@@ -1,6 +1,7 @@
-//! The SQL of what the records say of the use of key pairs. A table beside the records, written in
+//! The SQL of what the records say of the use of key pairs, by caller. A table beside the records, written in
 //! their transaction, so that nobody reads a log of millions to learn when a key was last used. The
-//! invariant: it says what the records below `usage_counted` say, and can be made from them anew.
+//! invariant: it says what the records below `usage_counted` say, dropped ones included, and can be made from
+//! them anew while none is dropped.
 
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
@@ -18,10 +19,12 @@ const CATCH_UP_LEN: i64 = 65_536;
 /// not know of these tables leaves them behind the records; the next one that does catches up.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE usage (
-        keypair_id BLOB PRIMARY KEY CHECK (length(keypair_id) = 16),
+        keypair_id BLOB NOT NULL CHECK (length(keypair_id) = 16),
+        caller     TEXT NOT NULL,
         released   INTEGER NOT NULL,
         first_ms   INTEGER NOT NULL,
-        last_ms    INTEGER NOT NULL
+        last_ms    INTEGER NOT NULL,
+        PRIMARY KEY (keypair_id, caller)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE usage_counted (
         id      INTEGER PRIMARY KEY CHECK (id = 1),
@@ -37,18 +40,20 @@ pub(super) fn add(
     counted: u64,
 ) -> rusqlite::Result<()> {
     let mut upsert = transaction.prepare_cached(
-        "INSERT INTO usage (keypair_id, released, first_ms, last_ms) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (keypair_id) DO UPDATE SET
+        "INSERT INTO usage (keypair_id, caller, released, first_ms, last_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (keypair_id, caller) DO UPDATE SET
              released = released + excluded.released,
              first_ms = min(first_ms, excluded.first_ms),
              last_ms = max(last_ms, excluded.last_ms)",
     )?;
-    for (id, usage) in batch.iter() {
+    for (id, caller, usage) in batch.iter() {
         let (Some(first), Some(last)) = (usage.first, usage.last) else {
             continue;
         };
         let released = row_id(usage.released);
-        upsert.execute((id.as_bytes(), released, row_id(first.0), row_id(last.0)))?;
+        let (first, last) = (row_id(first.0), row_id(last.0));
+        upsert.execute((id.as_bytes(), caller, released, first, last))?;
     }
     let mut update = transaction.prepare_cached("UPDATE usage_counted SET records = ?1")?;
     update.execute([row_id(counted)])?;
@@ -57,13 +62,30 @@ pub(super) fn add(
 
 /// Counts what is not counted yet of the `size` records in the file, making the tables where it has
 /// none, and returns the whole. Writes nothing where all is counted.
-pub(super) fn catch_up(connection: &mut Connection, size: u64) -> rusqlite::Result<Tally> {
+pub(super) fn catch_up(
+    connection: &mut Connection,
+    size: u64,
+    kept_from: u64,
+) -> rusqlite::Result<Tally> {
     if !is_there(connection)? {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Those of a kekd that did not count by caller are counted anew.
+        transaction
+            .execute_batch("DROP TABLE IF EXISTS usage; DROP TABLE IF EXISTS usage_counted")?;
         transaction.execute_batch(SCHEMA)?;
         transaction.commit()?;
     }
     let mut counted = counted(connection)?;
+    if counted > size && kept_from > 0 {
+        // What was dropped cannot be counted again: too many uses said are better than too few.
+        tracing::warn!(
+            counted,
+            size,
+            "the audit log's counts are of more records than there are"
+        );
+        connection.execute("UPDATE usage_counted SET records = ?1", [row_id(size)])?;
+        counted = size;
+    }
     if counted > size {
         // More than there is cannot have been counted: what is said is not said by these records.
         tracing::warn!(counted, size, "the audit log's counts are made anew");
@@ -90,7 +112,7 @@ pub(super) fn catch_up(connection: &mut Connection, size: u64) -> rusqlite::Resu
 }
 
 fn is_there(connection: &Connection) -> rusqlite::Result<bool> {
-    let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'usage_counted'";
+    let sql = "SELECT 1 FROM pragma_table_info('usage') WHERE name = 'caller'";
     let found: Option<i64> = connection.query_row(sql, (), |row| row.get(0)).optional()?;
     Ok(found.is_some())
 }
@@ -116,7 +138,7 @@ fn batch_from(connection: &Connection, from: u64) -> rusqlite::Result<(Tally, Op
         // One that cannot be read is the auditor's find, not a reason to stand still.
         match v1::Record::decode(bytes.as_slice()) {
             Ok(record) if record.outcome() == v1::Outcome::Released => {
-                batch.count(&record.keypair_id, UnixMs(record.time_ms));
+                batch.count(&record.keypair_id, &record.caller, UnixMs(record.time_ms));
             }
             Ok(_) => {}
             Err(_) => tracing::warn!(index, "a record of the audit log cannot be read"),
@@ -128,7 +150,7 @@ fn batch_from(connection: &Connection, from: u64) -> rusqlite::Result<(Tally, Op
 fn all(connection: &Connection) -> rusqlite::Result<Tally> {
     let mut all = Tally::default();
     let mut select =
-        connection.prepare("SELECT keypair_id, released, first_ms, last_ms FROM usage")?;
+        connection.prepare("SELECT keypair_id, caller, released, first_ms, last_ms FROM usage")?;
     let mut rows = select.query(())?;
     while let Some(row) = rows.next()? {
         let id: [u8; 16] = row.get(0)?;
@@ -136,11 +158,11 @@ fn all(connection: &Connection) -> rusqlite::Result<Tally> {
             continue;
         };
         let usage = Usage {
-            released: unsigned(row.get(1)?),
-            first: Some(UnixMs(unsigned(row.get(2)?))),
-            last: Some(UnixMs(unsigned(row.get(3)?))),
+            released: unsigned(row.get(2)?),
+            first: Some(UnixMs(unsigned(row.get(3)?))),
+            last: Some(UnixMs(unsigned(row.get(4)?))),
         };
-        all.add(id, usage);
+        all.add(id, row.get_ref(1)?.as_str()?, usage);
     }
     Ok(all)
 }

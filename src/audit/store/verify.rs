@@ -1,14 +1,19 @@
 //! The whole log verified: each record against its leaf hash and its place, the tree over all against
-//! every checkpoint. Reading only. The invariant: whatever was changed, the error names the first
+//! every checkpoint. Where records were dropped, their stub stands for them, or their archive where the
+//! caller has it. Reading only. The invariant: whatever was changed, the error names the first
 //! record that is not as it was, or, where records and hashes were changed together, the records
 //! between two checkpoints.
 
+mod archived;
+
 use prost::Message as _;
-use rusqlite::{Row, Rows};
+use rusqlite::{Connection, Row, Rows};
 
 use super::reader::AuditReader;
-use super::{tree, unsigned};
+use super::{row_id, stub, tree, unsigned};
+use crate::audit::archive::Archive;
 use crate::audit::judge::origin;
+use crate::audit::stub::{Stub, kept_from};
 use crate::audit::tree::{TILE_LEN, Tile, Tree};
 use crate::audit::{AuditError, Mismatch};
 use crate::clock::UnixMs;
@@ -46,13 +51,29 @@ pub struct Verified {
     pub is_signature_verified: bool,
     /// The earliest and the latest time in a record.
     pub times: Option<(UnixMs, UnixMs)>,
+    /// Records that were dropped, the oldest first, and whether their archive was at hand.
+    pub archived: Vec<(Stub, bool)>,
+    /// Checkpoints within dropped records whose archive was not at hand: only their signature was
+    /// verified.
+    pub unheld: u64,
 }
 
 impl AuditReader {
-    /// Verifies every record. `progress` is told how many records are done, of how many.
+    /// Verifies every record that is kept, and the stubs of those that were dropped. `progress` is told how
+    /// many records are done, of how many.
     pub fn verify(
         &self,
         expect: &Expectations,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Verified, AuditError> {
+        self.verify_with(expect, &[], progress)
+    }
+
+    /// As [`AuditReader::verify`], and every record in these archives of what was dropped.
+    pub fn verify_with(
+        &self,
+        expect: &Expectations,
+        archives: &[Archive],
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Verified, AuditError> {
         let instance_id = self.instance_id()?;
@@ -74,24 +95,52 @@ impl AuditReader {
         let heads = heads(&kept, expect, &origin(&instance_id)).map_err(|it| self.mismatch(it))?;
         let signed = kept.last().map(|(size, _)| *size);
         let signed = heads.iter().find(|head| Some(head.size) == signed).copied();
-        let scan = Scan {
+        let stubs = self.stubs_in(&db)?;
+        let kept = stubs.last().map_or(0, |stub| stub.until);
+        for archive in archives {
+            archive.require_instance(instance_id)?;
+            if !stubs.iter().any(|stub| archive.is_of(stub)) {
+                let archive = archive.sha256();
+                return Err(self.mismatch(Mismatch::ArchiveUnknown { archive }));
+            }
+        }
+        let mut scan = Scan {
             tree: Tree::default(),
             tiles: tree::tiles(&db, 0..u64::MAX).map_err(sqlite)?,
             checkpoints: heads.iter().copied().peekable(),
             sound: 0,
             times: None,
+            unheld: 0,
+            newest_drop: None,
         };
         let count = tree::hashed(&db).map_err(sqlite)?;
         let mut records = db
-            .prepare("SELECT record_index, bytes FROM record ORDER BY record_index")
+            .prepare(
+                "SELECT record_index, bytes FROM record WHERE record_index >= ?1
+                 ORDER BY record_index",
+            )
             .map_err(sqlite)?;
         let mut leaves = db
-            .prepare("SELECT record_index, hash FROM leaf ORDER BY record_index")
+            .prepare(
+                "SELECT record_index, hash FROM leaf WHERE record_index >= ?1
+                 ORDER BY record_index",
+            )
             .map_err(sqlite)?;
-        let records = records.query(()).map_err(sqlite)?;
-        let leaves = leaves.query(()).map_err(sqlite)?;
+        let mut archived = Vec::new();
+        for stub in &stubs {
+            let archive = archives.iter().find(|archive| archive.is_of(stub));
+            scan.take_stub(stub).map_err(|it| self.mismatch(it))?;
+            match archive {
+                Some(archive) => scan.take_archive(archive, &mut |done| progress(done, count))?,
+                None => scan.take_tiles(stub).map_err(|it| self.mismatch(it))?,
+            }
+            archived.push((*stub, archive.is_some()));
+        }
+        let records = records.query([row_id(kept)]).map_err(sqlite)?;
+        let leaves = leaves.query([row_id(kept)]).map_err(sqlite)?;
         let scan = scan
             .run(records, leaves, &mut |done| progress(done, count))
+            .and_then(|scan| scan.require_recorded(&stubs))
             .map_err(|mismatch| self.mismatch(mismatch))?;
         Ok(Verified {
             instance_id,
@@ -100,7 +149,23 @@ impl AuditReader {
             checkpoints: u64::try_from(heads.len()).unwrap_or(u64::MAX),
             is_signature_verified: expect.log_key.is_some(),
             times: scan.times,
+            archived,
+            unheld: scan.unheld,
         })
+    }
+
+    /// The stubs, which must follow one another up to the first record that is kept.
+    fn stubs_in(&self, db: &Connection) -> Result<Vec<Stub>, AuditError> {
+        let sqlite = |source| self.sqlite("read what was dropped", source);
+        let missing = |index| self.mismatch(Mismatch::StubMissing { index });
+        let stubs = stub::all(db).map_err(sqlite)?;
+        let kept = kept_from(&stubs).map_err(missing)?;
+        // Records are dropped in whole tiles; less than one is missing for another reason.
+        let lowest = stub::lowest(db).map_err(sqlite)?;
+        match lowest.filter(|lowest| lowest.is_multiple_of(TILE_LEN)) {
+            Some(lowest) if lowest > kept => Err(missing(kept)),
+            Some(_) | None => Ok(stubs),
+        }
     }
 
     fn mismatch(&self, mismatch: Mismatch) -> AuditError {
@@ -145,6 +210,10 @@ struct Scan<C: Iterator<Item = Head>> {
     /// The size of the last checkpoint that held.
     sound: u64,
     times: Option<(UnixMs, UnixMs)>,
+    /// See [`Verified`].
+    unheld: u64,
+    /// The newest record of a drop, and the digest over the stubs that it says.
+    newest_drop: Option<(u64, Option<Sha256>)>,
 }
 
 impl<C: Iterator<Item = Head>> Scan<C> {
@@ -220,11 +289,18 @@ impl<C: Iterator<Item = Head>> Scan<C> {
                 found,
             });
         }
-        let at = UnixMs(record.map_or(0, |record| record.time_ms));
-        self.times = Some(match self.times {
-            None => (at, at),
-            Some((earliest, latest)) => (earliest.min(at), latest.max(at)),
-        });
+        let record = record.unwrap_or_default();
+        self.push(index, &record, found)
+    }
+
+    /// Takes in a record whose leaf hash is known to be this.
+    fn push(&mut self, index: u64, record: &v1::Record, found: Sha256) -> Result<(), Mismatch> {
+        let at = UnixMs(record.time_ms);
+        self.seen(at, at);
+        if record.outcome() == v1::Outcome::RecordsArchived {
+            let digest = Sha256::try_from(record.stubs_sha256.as_slice()).ok();
+            self.newest_drop = Some((index, digest));
+        }
         if let Some(tile) = self.tree.push(found, at) {
             let stored = usize::try_from(tile.number)
                 .ok()
@@ -235,6 +311,13 @@ impl<C: Iterator<Item = Head>> Scan<C> {
             }
         }
         Ok(())
+    }
+
+    fn seen(&mut self, first: UnixMs, last: UnixMs) {
+        self.times = Some(match self.times {
+            None => (first, last),
+            Some((earliest, latest)) => (earliest.min(first), latest.max(last)),
+        });
     }
 
     fn hold_against_checkpoints(&mut self) -> Result<(), Mismatch> {

@@ -98,7 +98,10 @@ impl Token {
             }
         }
         let token = self.module.get_token_info(self.slot)?;
-        Ok(self.pin_files.log_in(&keeper, &token)?)
+        self.pin_files.log_in(&keeper, &token)?;
+        // Again: who looked for a key meanwhile saw none, and learns by this that it was blind.
+        self.forget_handles();
+        Ok(())
     }
 
     /// Whether the token itself still answers; its sessions may say so long after it went.

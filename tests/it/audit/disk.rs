@@ -10,11 +10,11 @@ use super::*;
 use crate::harness::skipped;
 
 /// The test of this module that `command` is to run in a process of its own, on `dir`.
-fn with_child(mut command: Command, dir: &Path, test: &str) -> Command {
+pub fn with_child(mut command: Command, dir: &Path, test: &str) -> Command {
     command
         .args([
             "--exact",
-            &format!("audit::disk::{test}"),
+            &format!("audit::{test}"),
             "--ignored",
             "--nocapture",
         ])
@@ -31,16 +31,30 @@ fn this_binary() -> Command {
     clippy::disallowed_methods,
     reason = "how a test process is told its folder"
 )]
-fn prepared_dir() -> Option<PathBuf> {
+pub fn prepared_dir() -> Option<PathBuf> {
     std::env::var_os("AUDIT_TEST_DIR").map(PathBuf::from)
 }
 
 #[expect(clippy::print_stdout, reason = "what the parent process reads")]
-fn tell(line: &str) {
+pub fn tell(line: &str) {
     println!("\n{line}");
 }
 
-fn require_success(command: &mut Command) {
+/// Runs a child until it says that it begins, and so long after; then it is killed. Whether it began.
+pub fn killed_child(dir: &Path, test: &str, after: Duration) -> bool {
+    let mut child = with_child(this_binary(), dir, test)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let begun = lines.any(|line| line.unwrap() == "begin");
+    std::thread::sleep(after);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    begun
+}
+
+pub fn require_success(command: &mut Command) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
@@ -65,13 +79,13 @@ pub fn own_mounts() -> Option<&'static [&'static str]> {
 
 #[test]
 fn a_full_disk_releases_nothing_and_recovers_by_itself() {
-    on_a_disk_of("1m", "child_on_a_small_disk");
+    on_a_disk_of("1m", "disk::child_on_a_small_disk");
 }
 
 /// Case 23: the disk is full, and refusals are still on record.
 #[test]
 fn a_full_disk_still_takes_refusals() {
-    on_a_disk_of("5m", "child_on_a_disk_with_a_reserve");
+    on_a_disk_of("5m", "disk::child_on_a_disk_with_a_reserve");
 }
 
 fn on_a_disk_of(size: &str, test: &str) {
@@ -200,8 +214,8 @@ async fn child_on_a_small_disk() {
     tell("done");
 }
 
-/// Needs a C compiler, as building kekd does.
-fn with_watched_disk(dir: &Path) -> Command {
+/// A library for `LD_PRELOAD`: what it does is in its source. Needs a C compiler, as building kekd does.
+pub fn disk_library(dir: &Path) -> PathBuf {
     let library = dir.join("disk.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/audit/disk.c");
     let built = Command::new("cc")
@@ -211,9 +225,13 @@ fn with_watched_disk(dir: &Path) -> Command {
         .status()
         .unwrap();
     assert!(built.success());
+    library
+}
+
+pub fn with_watched_disk(dir: &Path) -> Command {
     let mut command = this_binary();
     command
-        .env("LD_PRELOAD", library)
+        .env("LD_PRELOAD", disk_library(dir))
         .env("DISK_LOG", dir.join("log"))
         .env("DISK_FAULT", dir.join("fault"));
     command
@@ -223,7 +241,11 @@ fn with_watched_disk(dir: &Path) -> Command {
 fn the_sync_comes_before_the_release() {
     let dir = tempfile::tempdir().unwrap();
     let command = with_watched_disk(dir.path());
-    require_success(&mut with_child(command, dir.path(), "child_that_releases"));
+    require_success(&mut with_child(
+        command,
+        dir.path(),
+        "disk::child_that_releases",
+    ));
 }
 
 #[tokio::test]
@@ -250,7 +272,7 @@ fn a_failed_sync_is_fatal_and_never_tried_again() {
     require_success(&mut with_child(
         command,
         dir.path(),
-        "child_whose_sync_fails",
+        "disk::child_whose_sync_fails",
     ));
 
     // The next process: what was acknowledged is there, what was not may be.
@@ -300,7 +322,7 @@ async fn child_whose_sync_fails() {
 fn what_was_acknowledged_outlives_sigkill() {
     for round in 0..5 {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = with_child(this_binary(), dir.path(), "child_to_be_killed")
+        let mut child = with_child(this_binary(), dir.path(), "disk::child_to_be_killed")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -352,7 +374,7 @@ fn ten_thousand_records_leave_memory_flat() {
     require_success(&mut with_child(
         this_binary(),
         dir.path(),
-        "child_that_writes_much",
+        "disk::child_that_writes_much",
     ));
 }
 

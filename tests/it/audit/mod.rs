@@ -1,8 +1,10 @@
 //! The audit log on real files: what is acknowledged is on disk, and what cannot be written
 //! releases nothing. Cases that need a broken disk run in a process of their own (`disk`).
 
+mod archive;
 mod damage;
 pub mod disk;
+mod power;
 mod scale;
 mod tree;
 mod usage;
@@ -40,6 +42,7 @@ fn draft(request_id: &str) -> Draft {
         queue: Duration::ZERO,
         hsm: Duration::ZERO,
         lost_until: 0,
+        archived: None,
     }
 }
 

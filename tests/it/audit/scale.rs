@@ -1,17 +1,30 @@
 //! A million records: how long a start, a verification and questions take, printed beside the size of
 //! the file (`make audit-million`). Nothing is asserted of a clock.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use kekd::audit::{AuditReader, Expectations, Filter, PageMax};
+use kekd::audit::{Archive, AuditReader, Before, Expectations, Filter, PageMax};
 
+use super::archive::{order, swept, write_archive};
 use super::tree::Signer;
 use super::*;
 
 const DAYS: u64 = 10;
-const A_DAY: usize = 100_000;
 const DAY_MS: u64 = 86_400_000;
 const FIRST_DAY_MS: u64 = 1_795_219_200_000;
+
+/// A tenth of the records: a million, or as many as `KEKD_RECORDS` says.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long it takes is for whoever runs it"
+)]
+fn a_day() -> usize {
+    let records = std::env::var_os("KEKD_RECORDS");
+    let records: usize = records.map_or(1_000_000, |it| it.to_str().unwrap().parse().unwrap());
+    (records / 1000).max(10) * 100
+}
 
 async fn write_a_day(dir: &Path, day: u64, signer: &Signer) -> Vec<u8> {
     let config = AuditConfig {
@@ -23,7 +36,7 @@ async fn write_a_day(dir: &Path, day: u64, signer: &Signer) -> Vec<u8> {
     let clock = Clock::Fixed(UnixMs(FIRST_DAY_MS + day * DAY_MS));
     let journal = Journal::open(dir, &instance(), "node-a".to_owned(), config, clock).unwrap();
     let mut callers = JoinSet::new();
-    for caller in 0..A_DAY / 100 {
+    for caller in 0..a_day() / 100 {
         let journal = journal.clone();
         callers.spawn(async move {
             for n in 0..100 {
@@ -84,7 +97,7 @@ async fn a_million_records() {
     }
     let path = dir.path().join("audit.db");
     let len = fs::metadata(&path).unwrap().len();
-    let size = DAYS * u64::try_from(A_DAY).unwrap();
+    let size = DAYS * u64::try_from(a_day()).unwrap();
     println!(
         "{size} records, {} MiB, {} bytes a record",
         len >> 20,
@@ -113,7 +126,7 @@ async fn a_million_records() {
     let found = timed("who unwrapped under one KEK on one day", || {
         ask(&reader, &one)
     });
-    assert_eq!(found, A_DAY / 4);
+    assert_eq!(found, a_day() / 4);
     let none = timed("a day without records", || ask(&reader, &day(77)));
     assert_eq!(none, 0);
     let caller = Filter {
@@ -129,10 +142,10 @@ async fn a_million_records() {
     );
     let origin = audit::origin(&instance());
     timed("proof of inclusion", || {
-        reader.prove(123_456, &origin, &signer.key).unwrap()
+        reader.prove(size / 8, &origin, &signer.key).unwrap()
     });
     timed("proof of consistency", || {
-        reader.prove_growth(123_456, &origin, &signer.key).unwrap()
+        reader.prove_growth(size / 8, &origin, &signer.key).unwrap()
     });
     drop(reader);
     journal.close().await.unwrap();
@@ -148,6 +161,7 @@ async fn a_million_records() {
         copy.verify(&expect, &mut |_, _| ()).unwrap()
     });
     assert_eq!((verified.head.size, verified.checkpoints), (size, DAYS));
+    drop(copy);
     let connection = Connection::open(&path).unwrap();
     let sql = "DROP TABLE leaf; DROP TABLE tile; DROP TABLE checkpoint";
     connection.execute_batch(sql).unwrap();
@@ -156,4 +170,82 @@ async fn a_million_records() {
         open(dir.path()).unwrap()
     });
     assert_eq!(journal.head(), verified.head);
+    signer.checkpoint(&journal).await;
+    journal.close().await.unwrap();
+    drop_half(dir.path(), &signer).await;
+    let copy = AuditReader::of_copy(&path).unwrap();
+    timed("verify: the half that is kept, and the stub", || {
+        copy.verify(&expect, &mut |_, _| ()).unwrap()
+    });
+}
+
+/// Archives and drops the older half, while somebody releases; what the slowest release took, and what
+/// became of the space.
+#[expect(clippy::print_stdout, reason = "the figures are what this is for")]
+async fn drop_half(dir: &Path, signer: &Signer) {
+    let config = AuditConfig {
+        retention_days_min: 0,
+        ..AuditConfig::default()
+    };
+    let later = UnixMs(FIRST_DAY_MS + 2 * DAYS * DAY_MS);
+    let journal = open_at(dir, config, later).unwrap();
+    let (reader, file) = (journal.reader(), dir.join("archive"));
+    let half = Before::Index(journal.head().size / 2);
+    let span = timed("archive: the proof of the older half", || {
+        reader
+            .retention(half, &signer.key)
+            .unwrap()
+            .archivable
+            .unwrap()
+    });
+    timed("archive: write it", || write_archive(&reader, &span, &file));
+    let archive = timed("archive: read it back and verify", || {
+        Archive::open(&file, Some(&signer.key), &mut |_, _| ()).unwrap()
+    });
+    let len = || fs::metadata(dir.join("audit.db")).unwrap().len() >> 20;
+    println!(
+        "archive of {} records: {} MiB; the log: {} MiB",
+        span.range.end,
+        fs::metadata(&file).unwrap().len() >> 20,
+        len()
+    );
+    let is_swept = Arc::new(AtomicBool::new(false));
+    let releases = |count: usize, until: Arc<AtomicBool>, journal: Journal| async move {
+        let (mut longest, mut n) = (Duration::ZERO, 0);
+        while n < count && !until.load(Ordering::Relaxed) {
+            let started = Instant::now();
+            let released = journal.record_and_release(draft("beside"), Sealed::new(()));
+            released.await.unwrap();
+            longest = longest.max(started.elapsed());
+            n += 1;
+        }
+        (longest, n)
+    };
+    let (longest, n) = releases(3000, Arc::default(), journal.clone()).await;
+    println!("slowest of {n} releases, one after the other: {longest:?}");
+    let beside = tokio::spawn(releases(usize::MAX, Arc::clone(&is_swept), journal.clone()));
+    let started = Instant::now();
+    let order = order(&archive, journal.head().size);
+    let kept = order.range.end;
+    journal.drop_archived(order, draft("drop")).await.unwrap();
+    println!("drop: answered after {:?}", started.elapsed());
+    swept(dir, kept).await;
+    println!("drop: rows removed after {:?}", started.elapsed());
+    is_swept.store(true, Ordering::Relaxed);
+    let (longest, n) = beside.await.unwrap();
+    println!("slowest of {n} releases meanwhile: {longest:?}");
+    signer.checkpoint(&journal).await;
+    drop(reader);
+    journal.close().await.unwrap();
+    let connection = Connection::open(dir.join("audit.db")).unwrap();
+    let free = |what: &str| -> i64 {
+        connection
+            .pragma_query_value(None, what, |row| row.get(0))
+            .unwrap()
+    };
+    println!(
+        "the log: {} MiB, of which {} MiB are free for new records",
+        len(),
+        (free("freelist_count") * free("page_size")) >> 20
+    );
 }

@@ -67,6 +67,11 @@ fn require_a_hundred(journal: &Journal) {
     assert_eq!(journal.usage(&id(1)), used(50, DAY, DAY));
     assert_eq!(journal.usage(&id(2)), used(30, DAY, DAY));
     assert_eq!(journal.usage(&id(3)), used(20, DAY, DAY));
+    let by_caller = journal.usage_by_caller(&id(1));
+    assert_eq!(
+        by_caller,
+        [("spiffe://test/lkm".to_owned(), used(50, DAY, DAY))]
+    );
     for never in [0, 4, 9] {
         assert_eq!(journal.usage(&id(never)), Usage::default());
     }
@@ -107,6 +112,13 @@ async fn a_file_that_does_not_count_is_counted_once() {
     let journal = open_at(dir.path(), DAY);
     a_hundred_releases(&journal).await;
     journal.close().await.unwrap();
+    // As a kekd left it that did not count by caller.
+    sql(
+        dir.path(),
+        "DROP TABLE usage; CREATE TABLE usage (keypair_id BLOB PRIMARY KEY, released INTEGER,
+         first_ms INTEGER, last_ms INTEGER) STRICT, WITHOUT ROWID",
+    );
+    open_at(dir.path(), 2 * DAY).close().await.unwrap();
     sql(dir.path(), "DROP TABLE usage; DROP TABLE usage_counted");
     let before = records(dir.path());
 

@@ -47,13 +47,16 @@ pub struct Export {
     /// A copy of audit.db to read instead of asking kekd
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// An archive of records that were dropped, to read them there; may be given again
+    #[arg(long, value_name = "FILE")]
+    archive: Vec<PathBuf>,
 }
 
 impl Export {
     pub async fn run(self, kekd: &Connection, format: Format) -> anyhow::Result<Exit> {
         let target = Target::new(self.out.clone(), false);
         target.check(false)?;
-        let source = Source::open(kekd, self.file.as_deref()).await?;
+        let source = Source::open(kekd, self.file.as_deref(), &self.archive).await?;
         if target.is_stdout() {
             let mut out = BufWriter::new(std::io::stdout());
             self.write(&source, &mut out).await?;
@@ -95,7 +98,7 @@ impl Export {
             Ok(goes_on(out.write_all(text.as_bytes()))?)
         };
         source
-            .each(&self.filter, 0, &mut |_, _| (), &mut take)
+            .each(&self.filter, None, &mut |_, _| (), &mut take)
             .await?;
         Ok(records)
     }

@@ -9,7 +9,7 @@ use kekd::clock::UnixMs;
 use kekd::proto::v1;
 
 /// Options that narrow down what is shown.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Which records")]
 pub struct FilterArgs {
     /// Written at this time or later: 2026-11-21 (its beginning, UTC) or 2026-11-21T14:00:00Z
@@ -44,6 +44,7 @@ enum OutcomeArg {
     Unavailable,
     ConnectionRefused,
     RecordsLost,
+    RecordsArchived,
 }
 
 impl From<OutcomeArg> for v1::Outcome {
@@ -55,6 +56,7 @@ impl From<OutcomeArg> for v1::Outcome {
             OutcomeArg::Unavailable => Self::Unavailable,
             OutcomeArg::ConnectionRefused => Self::ConnectionRefused,
             OutcomeArg::RecordsLost => Self::RecordsLost,
+            OutcomeArg::RecordsArchived => Self::RecordsArchived,
         }
     }
 }
@@ -94,7 +96,7 @@ impl FilterArgs {
 }
 
 /// A day or a moment. Without an offset there is no moment, so none is guessed.
-fn moment(text: &str) -> Result<UnixMs, String> {
+pub fn moment(text: &str) -> Result<UnixMs, String> {
     let at = match text.parse::<Date>() {
         Ok(day) if text.len() == 10 => day.to_zoned(TimeZone::UTC).map(|day| day.timestamp()),
         Ok(_) | Err(_) => text.parse::<Timestamp>(),

@@ -31,6 +31,21 @@ pub struct Line {
     node: String,
     queue_us: u64,
     hsm_us: u64,
+    /// In the record of a loss alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost_until: Option<u64>,
+    /// In the record of a drop alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archived: Option<Archived>,
+}
+
+/// What the record of a drop says.
+#[derive(Debug, Serialize)]
+struct Archived {
+    from: u64,
+    until: u64,
+    archive_sha256: String,
+    stubs_sha256: String,
 }
 
 /// The first line of a CSV file.
@@ -41,7 +56,14 @@ impl Line {
     /// Reads the bytes of a record; none where they are none.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let record = v1::Record::decode(bytes).ok()?;
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex =
+            |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+        let archived = (record.outcome() == v1::Outcome::RecordsArchived).then(|| Archived {
+            from: record.archived_from,
+            until: record.archived_until,
+            archive_sha256: hex(&record.archive_sha256),
+            stubs_sha256: hex(&record.stubs_sha256),
+        });
         Some(Self {
             index: record.index,
             time_ms: record.time_ms,
@@ -60,6 +82,8 @@ impl Line {
             node: record.node,
             queue_us: record.queue_us,
             hsm_us: record.hsm_us,
+            lost_until: Some(record.lost_until).filter(|until| *until > 0),
+            archived,
         })
     }
 
@@ -122,8 +146,15 @@ impl fmt::Display for Line {
             or_dash(&self.end_user),
         )?;
         match self.reason.as_str() {
-            "" => Ok(()),
-            reason => write!(f, "  {}", or_dash(reason)),
+            "" => {}
+            reason => write!(f, "  {}", or_dash(reason))?,
+        }
+        match &self.archived {
+            None => Ok(()),
+            Some(it) => {
+                let last = it.until.saturating_sub(1);
+                write!(f, "  {} to {last} in {}", it.from, it.archive_sha256)
+            }
         }
     }
 }
@@ -152,6 +183,7 @@ const fn outcome_name(outcome: v1::Outcome) -> &'static str {
         v1::Outcome::Unavailable => "unavailable",
         v1::Outcome::ConnectionRefused => "connection-refused",
         v1::Outcome::RecordsLost => "records-lost",
+        v1::Outcome::RecordsArchived => "records-archived",
     }
 }
 

@@ -5,12 +5,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use kekd::audit::archive::Archive;
 use kekd::audit::{AuditReader, RecordProof, origin};
 use kekd::merkle::LogKey;
 use kekd::proto::v1::get_audit_proof_request::What;
 use kekd::types::Sha256;
 use serde::Serialize;
 
+use super::bar::Bar;
 use super::line::Line;
 use super::{not_kekd, refused};
 use crate::connection::Connection;
@@ -32,6 +34,7 @@ const PROOF_LEN_MAX: u64 = 64 * 1024;
 Examples:
   kekctl audit prove 1204 --log-key ledger/log-key.pem --out record-1204.tlog-proof
   kekctl audit prove 1204 --log-key ledger/log-key.pem --file backup/audit.db
+  kekctl audit prove 1204 --log-key ledger/log-key.pem --archive 2025.kekd-audit
   kekctl audit prove --check record-1204.tlog-proof --log-key ledger/log-key.pem")]
 pub struct Prove {
     /// The index of the record
@@ -43,6 +46,9 @@ pub struct Prove {
     /// A copy of audit.db to make it from instead of asking kekd
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
     file: Option<PathBuf>,
+    /// An archive of records that were dropped, to make it from
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["check", "file"])]
+    archive: Option<PathBuf>,
     /// The file to write; standard output when left out
     #[arg(long, default_value = "-", value_name = "FILE")]
     out: PathBuf,
@@ -69,9 +75,10 @@ impl Prove {
         let target = Target::new(self.out.clone(), self.force);
         target.check(false)?;
         let index = self.index.unwrap_or_default();
-        let proof = match &self.file {
-            Some(copy) => from_copy(copy, index, &key)?,
-            None => from_kekd(kekd, index).await?,
+        let proof = match (&self.archive, &self.file) {
+            (Some(archive), _) => from_archive(archive, index, &key)?,
+            (None, Some(copy)) => from_copy(copy, index, &key)?,
+            (None, None) => from_kekd(kekd, index).await?,
         };
         let told = proved(&proof, &key)?;
         target.write(&[proof.to_text().as_bytes()], &mut |_, _| ())?;
@@ -87,6 +94,12 @@ fn from_copy(copy: &Path, index: u64, key: &LogKey) -> anyhow::Result<RecordProo
     let instance = reader.instance_id().map_err(refused)?;
     let proof = reader.prove(index, &origin(&instance), key);
     Ok(proof.map_err(refused)?)
+}
+
+fn from_archive(path: &Path, index: u64, key: &LogKey) -> anyhow::Result<RecordProof> {
+    let mut bar = Bar::new("verifying");
+    let archive = Archive::open(path, Some(key), &mut |done, total| bar.at(done, total));
+    Ok(archive.map_err(refused)?.prove(index).map_err(refused)?)
 }
 
 async fn from_kekd(kekd: &Connection, index: u64) -> anyhow::Result<RecordProof> {

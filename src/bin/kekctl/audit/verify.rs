@@ -4,11 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kekd::audit::archive::Archive;
 use kekd::audit::{AuditReader, Expectations, Verified};
 use kekd::types::Sha256;
 use serde::Serialize;
 
+use super::bar::Bar;
 use super::refused;
 use crate::exit::Exit;
 use crate::file;
@@ -17,18 +18,18 @@ use crate::output::{self, Format, Stream};
 
 /// Longest note read, in bytes.
 const NOTE_LEN_MAX: u64 = 16 * 1024;
-/// Logs up to this many records show no bar.
-const QUIET_MAX: u64 = 100_000;
 
 /// Verify a copy of audit.db offline: every record, the Merkle tree, every signed checkpoint
 ///
 /// The file is not changed. A -wal file beside it belongs to it. What was changed, removed, moved or
-/// copied is named by the index of the first record concerned.
+/// copied is named by the index of the first record concerned. Records that were dropped are verified by
+/// the roots of their tiles, or one by one in their archives.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kekctl audit verify backup/audit.db --log-key ledger/log-key.pem
-  kekctl audit verify backup/audit.db --log-key log-key.pem --checkpoint last-month.note")]
+  kekctl audit verify backup/audit.db --log-key log-key.pem --checkpoint last-month.note
+  kekctl audit verify backup/audit.db --log-key log-key.pem --archive 2024.kekd-audit --archive 2025.kekd-audit")]
 pub struct Verify {
     /// A copy of audit.db
     #[arg(value_name = "FILE")]
@@ -42,6 +43,9 @@ pub struct Verify {
     /// An earlier checkpoint, which it must contain
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// An archive of records that were dropped, to verify each of them; may be given again
+    #[arg(long, value_name = "FILE")]
+    archive: Vec<PathBuf>,
 }
 
 impl Verify {
@@ -56,28 +60,21 @@ impl Verify {
                 .transpose()?,
         };
         let reader = AuditReader::of_copy(&self.path).map_err(refused)?;
-        let mut bar = None;
-        let verified = reader.verify(&expect, &mut |done, total| {
-            if total > QUIET_MAX {
-                bar.get_or_insert_with(|| new_bar(total)).set_position(done);
-            }
-        });
-        if let Some(bar) = bar {
-            bar.finish_and_clear();
+        let mut archives = Vec::new();
+        for path in &self.archive {
+            let mut bar = Bar::new("verifying");
+            let key = expect.log_key.as_ref();
+            let archive = Archive::open(path, key, &mut |done, total| bar.at(done, total));
+            archives.push(archive.map_err(refused)?);
         }
+        let mut bar = Bar::new("verifying");
+        let verified =
+            reader.verify_with(&expect, &archives, &mut |done, total| bar.at(done, total));
+        drop(bar);
         let report = Report::new(&verified.map_err(refused)?, self.instance.is_some());
         output::show(format, Stream::Out, &report)?;
         Ok(Exit::Done)
     }
-}
-
-/// Hidden by indicatif itself where standard error is no terminal.
-fn new_bar(total: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("verifying [{bar:40}] {pos}/{len} records ({per_sec}, {eta})")
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> ");
-    ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()).with_style(style)
 }
 
 /// What a verified log says. The JSON form is an interface: fields are added, never renamed.
@@ -95,6 +92,21 @@ struct Report {
     instance_expected: bool,
     earliest: Option<String>,
     latest: Option<String>,
+    /// Records that were dropped.
+    archived: Vec<ArchivedPart>,
+    /// Checkpoints within them that only the archive could be held against.
+    checkpoints_unheld: u64,
+}
+
+/// Records that were dropped, and the archive that holds them.
+#[derive(Debug, Serialize)]
+struct ArchivedPart {
+    first: u64,
+    last: u64,
+    archive_sha256: String,
+    record_index: u64,
+    /// Whether each of them was verified, in the archive.
+    archive_verified: bool,
 }
 
 impl Report {
@@ -109,6 +121,18 @@ impl Report {
             instance_expected,
             earliest: log.times.map(|(earliest, _)| earliest.rfc3339()),
             latest: log.times.map(|(_, latest)| latest.rfc3339()),
+            archived: log
+                .archived
+                .iter()
+                .map(|(stub, archive_verified)| ArchivedPart {
+                    first: stub.first,
+                    last: stub.until.saturating_sub(1),
+                    archive_sha256: stub.archive.to_string(),
+                    record_index: stub.record_index,
+                    archive_verified: *archive_verified,
+                })
+                .collect(),
+            checkpoints_unheld: log.unheld,
         }
     }
 }
@@ -126,6 +150,21 @@ impl fmt::Display for Report {
         )?;
         if let (Some(earliest), Some(latest)) = (&self.earliest, &self.latest) {
             writeln!(f, "  times        {earliest} to {latest}")?;
+        }
+        for part in &self.archived {
+            let (first, last, archive) = (part.first, part.last, &part.archive_sha256);
+            let how = match part.archive_verified {
+                true => "each record verifies there",
+                false => "their roots verify",
+            };
+            writeln!(
+                f,
+                "  archived     {first} to {last} are in the archive with the SHA-256 {archive}: {how}"
+            )?;
+        }
+        if self.checkpoints_unheld > 0 {
+            let note = "checkpoints within archived records need --archive to be held against them";
+            writeln!(f, "  note         {} {note}", self.checkpoints_unheld)?;
         }
         if !self.signatures_verified {
             let note = "no signature was verified; name the log key with --log-key";

@@ -64,6 +64,15 @@ impl fmt::Display for Shown {
                 if let (Some(first), Some(last)) = (&usage.first_use, &usage.last_use) {
                     writeln!(f, "  first and last       {first}, {last}")?;
                 }
+                for by in &usage.by_caller {
+                    let last = by.last_use.as_deref().unwrap_or_default();
+                    let caller = by.caller.escape_debug();
+                    writeln!(
+                        f,
+                        "  of them to           {caller}: {}, last {last}",
+                        by.unwraps
+                    )?;
+                }
             }
         }
         Ok(())

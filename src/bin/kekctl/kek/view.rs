@@ -40,6 +40,18 @@ pub struct UsageView {
     pub unwraps: u64,
     pub first_use: Option<String>,
     pub last_use: Option<String>,
+    /// By each caller; where one KEK is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_caller: Vec<CallerUsageView>,
+}
+
+/// What one caller used a version for.
+#[derive(Debug, Serialize)]
+pub struct CallerUsageView {
+    pub caller: String,
+    pub unwraps: u64,
+    pub first_use: Option<String>,
+    pub last_use: Option<String>,
 }
 
 impl VersionView {
@@ -88,6 +100,16 @@ impl From<v1::VersionUsage> for UsageView {
             unwraps: usage.unwraps,
             first_use: time(usage.first_use_ms),
             last_use: time(usage.last_use_ms),
+            by_caller: usage
+                .by_caller
+                .into_iter()
+                .map(|by| CallerUsageView {
+                    caller: by.caller,
+                    unwraps: by.unwraps,
+                    first_use: time(by.first_use_ms),
+                    last_use: time(by.last_use_ms),
+                })
+                .collect(),
         }
     }
 }
@@ -117,6 +139,12 @@ pub mod tests {
                     unwraps: 2,
                     first_use_ms: 1_795_284_000_123,
                     last_use_ms: 1_795_284_001_123,
+                    by_caller: vec![v1::CallerUsage {
+                        caller: "spiffe://t/a".to_owned(),
+                        unwraps: 2,
+                        first_use_ms: 1_795_284_000_123,
+                        last_use_ms: 1_795_284_001_123,
+                    }],
                 }),
             }],
         }
@@ -133,7 +161,9 @@ pub mod tests {
             r#""cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","#,
             r#""created_at":"2026-11-21T18:00:00Z","#,
             r#""certificate_expires_at":"2026-11-21T18:00:00Z","usage":{"unwraps":2,"#,
-            r#""first_use":"2026-11-21T18:00:00Z","last_use":"2026-11-21T18:00:01Z"}}]}"#
+            r#""first_use":"2026-11-21T18:00:00Z","last_use":"2026-11-21T18:00:01Z","#,
+            r#""by_caller":[{"caller":"spiffe://t/a","unwraps":2,"#,
+            r#""first_use":"2026-11-21T18:00:00Z","last_use":"2026-11-21T18:00:01Z"}]}}]}"#
         );
         let found = serde_json::to_string(&KekView::from(kek())).unwrap();
         assert_eq!(found, expected);

@@ -46,6 +46,20 @@ pub fn has_output(function: &str) -> bool {
     )
 }
 
+/// Closes all sessions with the token of this one.
+fn close_all_sessions(real: &CK_FUNCTION_LIST, session: CK_SESSION_HANDLE) -> CK_RV {
+    let mut info = CK_SESSION_INFO::default();
+    let (Some(ask), Some(close)) = (real.C_GetSessionInfo, real.C_CloseAllSessions) else {
+        return CKR_FUNCTION_NOT_SUPPORTED;
+    };
+    // SAFETY: the caller's session, and a place for the answer.
+    match unsafe { ask(session, &raw mut info) } {
+        // SAFETY: a slot of the real module.
+        CKR_OK => unsafe { close(info.slotID) },
+        answer => answer,
+    }
+}
+
 impl Call<'_> {
     /// Counts the call and does what the script says; `real` forwards it.
     pub fn run(&self, real: impl FnOnce() -> CK_RV) -> CK_RV {
@@ -67,6 +81,18 @@ impl Call<'_> {
                 sleep(Duration::from_millis(ms));
                 real()
             }
+            Some(Action::LogOut) => {
+                self.in_between(|real, session| {
+                    // SAFETY: the caller's session, to the real module.
+                    real.C_Logout
+                        .map_or(CKR_OK, |log_out| unsafe { log_out(session) })
+                });
+                real()
+            }
+            Some(Action::CloseAllSessions) => {
+                self.in_between(close_all_sessions);
+                real()
+            }
             Some(Action::Hang) => loop {
                 sleep(Duration::from_secs(3600));
             },
@@ -78,6 +104,20 @@ impl Call<'_> {
             Some(Action::Abort) => std::process::abort(),
             // SAFETY: always safe; unlike `exit` it runs none of the real module's destructors.
             Some(Action::Exit) => unsafe { libc::_exit(3) },
+        }
+    }
+
+    /// Does something to the real module behind the caller's back, with the call's session.
+    fn in_between(&self, act: impl FnOnce(&CK_FUNCTION_LIST, CK_SESSION_HANDLE) -> CK_RV) {
+        let real = crate::REAL.get().and_then(Option::as_ref);
+        if let (Some(real), [session, ..]) = (real, self.words) {
+            let answer = act(real, *session as CK_SESSION_HANDLE);
+            if answer != CKR_OK {
+                eprintln!(
+                    "fault: the token answers {answer:#x} to {}'s rule",
+                    self.function
+                );
+            }
         }
     }
 

@@ -26,6 +26,8 @@
 //! * `lie-attribute CKA_EXTRACTABLE 00`: C_GetAttributeValue only: do the work, then put these
 //!   bytes, which must be as many, in place of the attribute's value.
 //! * `delay 500`: do the work that many milliseconds later.
+//! * `log-out`, `close-all-sessions`: C_DecryptInit and C_Decrypt only: do that to the real token, with
+//!   the call's session, then the work.
 //! * `hang`: never return. * `segv`, `abort`, `exit`: end the process thus.
 //!
 //! A call that only asks for the size of an output (a null output pointer) is forwarded, not

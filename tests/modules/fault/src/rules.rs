@@ -23,6 +23,8 @@ pub enum Action {
     Corrupt,
     LieAttribute(CK_ATTRIBUTE_TYPE, Vec<u8>),
     Delay { ms: u64 },
+    LogOut,
+    CloseAllSessions,
     Hang,
     Hold,
     Segv,
@@ -183,6 +185,8 @@ fn parse_action(function: &str, words: &[&str]) -> Option<Action> {
         ["delay", ms] => Action::Delay {
             ms: ms.parse().ok()?,
         },
+        ["log-out"] if function.starts_with("C_Decrypt") => Action::LogOut,
+        ["close-all-sessions"] if function.starts_with("C_Decrypt") => Action::CloseAllSessions,
         ["hang"] => Action::Hang,
         ["hold"] => Action::Hold,
         ["segv"] => Action::Segv,
@@ -224,6 +228,8 @@ mod tests {
             "C_Sign 1 corrupt",
             "C_Login 1 delay 500",
             "C_WrapKey * ok 24",
+            "C_Decrypt 1 log-out",
+            "C_DecryptInit 1 close-all-sessions",
         ] {
             assert!(parse(line).is_some(), "{line}");
         }
@@ -243,6 +249,7 @@ mod tests {
             "C_Decrypt * lie-attribute CKA_SIGN 00",
             "C_GetAttributeValue * lie-attribute CKA_SIGN 0",
             "Decrypt 1 hang",
+            "C_Login 1 log-out",
         ] {
             assert!(parse(line).is_none(), "{line}");
         }
