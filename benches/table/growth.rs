@@ -127,6 +127,7 @@ async fn from_key_to_key(
     let command = WorkerCommand {
         program: KEKD.into(),
         args: vec!["hsm-worker".into()],
+        environment: std::collections::BTreeMap::new(),
     };
     let hsm = Hsm::start(config, command, bench.home.join("pin-refused"));
     hsm.opened().await?;

@@ -107,7 +107,7 @@ pub enum Action {
     ReadAudit,
     /// Have audit records dropped that were archived.
     DropAudit,
-    /// Read proposals, officers and policy.
+    /// Read proposals, officers, policy, and which token holds which version.
     ReadGovernance,
     /// Bring in a proposal, an approval, a veto or an execution.
     Govern,

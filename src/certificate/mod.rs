@@ -127,6 +127,22 @@ impl Unsigned {
     }
 }
 
+/// Whether a DER certificate is about the RSA key of `spki`, and signed by that key (PKCS#1 v1.5 with
+/// SHA-256).
+pub fn verify_self_signed(certificate: &[u8], spki: &[u8]) -> Result<(), CertificateError> {
+    let key = RsaPublicKey::from_spki(spki).map_err(of("the KEK's key"))?;
+    let certificate =
+        Certificate::from_der(certificate).map_err(CertificateError::NotACertificate)?;
+    let tbs = certificate.tbs_certificate();
+    if tbs.subject_public_key_info().to_der()? != spki {
+        return Err(CertificateError::SignatureWrong);
+    }
+    let signature = certificate.signature().raw_bytes();
+    Signer::Kek(key)
+        .verified(&tbs.to_der()?, signature)
+        .map(drop)
+}
+
 /// `Certificate` (RFC 5280 section 4.1) around bytes that are encoded already.
 #[derive(Sequence)]
 struct Signed<'a> {

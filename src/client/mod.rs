@@ -195,6 +195,20 @@ impl Client {
         self.taken(answer)
     }
 
+    /// Which version is proven on which token, of one KEK or of all.
+    pub async fn coverage(
+        &self,
+        kek: Option<&KekName>,
+    ) -> Result<v1::GetCoverageResponse, ClientError> {
+        let mut node = NodeServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(ANSWER_BYTES_MAX);
+        let message = v1::GetCoverageRequest {
+            kek: kek.map_or_else(String::new, ToString::to_string),
+        };
+        let answer = node.get_coverage(self.request(message)).await;
+        self.taken(answer)
+    }
+
     fn keys(&self) -> KeysServiceClient<Channel> {
         KeysServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }

@@ -72,6 +72,12 @@ pub(super) fn numbers(config: &Config) -> Vec<Number> {
         count("hsm.queue_len_max", 65_536, hsm.queue_len_max),
         number("hsm.call_timeout_ms", 100, 60_000, hsm.call_timeout_ms),
         number("hsm.admin_timeout_ms", 1_000, 600_000, hsm.admin_timeout_ms),
+        number(
+            "hsm.coverage_timeout_ms",
+            1_000,
+            30 * 24 * 3600 * 1000,
+            hsm.coverage_timeout_ms,
+        ),
         Number {
             min: 0,
             ..count("hsm.proven_at_start", 65_536, hsm.proven_at_start)

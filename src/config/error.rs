@@ -117,6 +117,20 @@ pub enum ConfigError {
         /// The rule, to be read after "must be".
         rule: &'static str,
     },
+    /// An entry of `[[token]]` that breaks a rule.
+    #[error("{}: [[token]] number {entry} ({name:?}): {key} must be {rule}", file.display())]
+    Token {
+        /// The file.
+        file: PathBuf,
+        /// Which entry, from 1.
+        entry: usize,
+        /// Its name.
+        name: String,
+        /// Its key.
+        key: &'static str,
+        /// The rule, to be read after "must be".
+        rule: &'static str,
+    },
     /// Nothing to listen on.
     #[error("{}: neither [tcp] nor [unix] is there, so nobody could call; add one", file.display())]
     NoListener {

@@ -15,16 +15,20 @@ pub(super) struct Written {
 
 const SECTION: &str = "a section";
 const INTEGER: &str = "an integer";
+const BOOLEAN: &str = "true or false";
 const TEXT: &str = "a text in quotes";
 
 /// All leaves of the file; an empty section is a leaf.
-pub(super) fn leaves(table: &Map<String, Value>) -> Vec<Written> {
+///
+/// `lists` are the keys whose values are lists of sections: what is in the first is `token[0].name`
+/// and so on.
+pub(super) fn leaves(table: &Map<String, Value>, lists: &[&str]) -> Vec<Written> {
     let mut found = Vec::new();
-    flatten("", table, &mut found);
+    flatten("", table, lists, &mut found);
     found
 }
 
-fn flatten(prefix: &str, table: &Map<String, Value>, found: &mut Vec<Written>) {
+fn flatten(prefix: &str, table: &Map<String, Value>, lists: &[&str], found: &mut Vec<Written>) {
     for (name, value) in table {
         let key = if prefix.is_empty() {
             name.clone()
@@ -34,7 +38,19 @@ fn flatten(prefix: &str, table: &Map<String, Value>, found: &mut Vec<Written>) {
         if let ValueKind::Table(inner) = &value.kind
             && !inner.is_empty()
         {
-            flatten(&key, inner, found);
+            flatten(&key, inner, lists, found);
+        } else if let ValueKind::Array(entries) = &value.kind
+            && lists.contains(&key.as_str())
+        {
+            for (index, entry) in entries.iter().enumerate() {
+                let key = format!("{key}[{index}]");
+                if let ValueKind::Table(inner) = &entry.kind {
+                    flatten(&key, inner, lists, found);
+                } else {
+                    let kind = word(&entry.kind);
+                    found.push(Written { key, kind });
+                }
+            }
         } else {
             let kind = word(&value.kind);
             found.push(Written { key, kind });
@@ -45,7 +61,7 @@ fn flatten(prefix: &str, table: &Map<String, Value>, found: &mut Vec<Written>) {
 const fn word(kind: &ValueKind) -> &'static str {
     match kind {
         ValueKind::Nil => "nothing",
-        ValueKind::Boolean(_) => "true or false",
+        ValueKind::Boolean(_) => BOOLEAN,
         ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => INTEGER,
         ValueKind::Float(_) => "a number with a fraction",
         ValueKind::String(_) => TEXT,
@@ -68,7 +84,7 @@ pub(super) fn check_sections<'a>(
     Ok(())
 }
 
-/// Refuses integers that are texts in the file, and the reverse.
+/// Refuses integers that are texts in the file, and the like.
 pub(super) fn check_values(
     written: &[Written],
     settings: &[Setting],
@@ -80,6 +96,8 @@ pub(super) fn check_values(
         };
         let expected = if setting.value.is_number() {
             INTEGER
+        } else if setting.value.is_boolean() {
+            BOOLEAN
         } else {
             TEXT
         };

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::schema::{KEKD, Schema};
-use super::{Config, ConfigError, Place, check, kind};
+use super::{Config, ConfigError, Place, check, kind, tokens};
 
 /// What the environment says.
 #[derive(Debug, Clone)]
@@ -140,6 +140,7 @@ pub struct Loaded<T = Config> {
 /// Whatever is wrong first; nothing has been opened but the file.
 pub fn load(file: &Path, environment: &Environment) -> Result<Loaded, ConfigError> {
     let loaded = load_as(&KEKD, file, environment)?;
+    tokens::check(&loaded.config.token, &loaded.config.hsm, file)?;
     if loaded.config.tcp.is_none() && loaded.config.unix.is_none() {
         return Err(ConfigError::NoListener {
             file: file.to_owned(),
@@ -170,7 +171,8 @@ pub fn load_as<T: Serialize + DeserializeOwned>(
         .parse(None, &text)
         .map_err(|problem| not_toml(problem.to_string().trim_end().to_owned()))?;
 
-    let in_file = kind::leaves(&table);
+    let lists: Vec<&str> = lists(schema.keys).collect();
+    let in_file = kind::leaves(&table, &lists);
     refuse_unknown(
         schema.keys,
         in_file
@@ -243,10 +245,15 @@ fn value_error<T>(
 ) -> ConfigError {
     let section = if path == "." { "" } else { path };
     if let Some(field) = missing_field(&error) {
-        // The crate may or may not have put the section before the field.
-        let key = match (section, field.starts_with(&format!("{section}."))) {
-            ("", _) | (_, true) => field.to_owned(),
-            (section, false) => format!("{section}.{field}"),
+        // The crate may or may not have put the section before the field, and writes `list[0]field`.
+        let bare = match field.strip_prefix(section) {
+            Some(rest) if rest.starts_with('.') || section.ends_with(']') => rest,
+            Some(_) | None => field,
+        };
+        let bare = bare.trim_start_matches('.');
+        let key = match section {
+            "" => field.to_owned(),
+            section => format!("{section}.{bare}"),
         };
         return ConfigError::Missing {
             file: file.to_owned(),
@@ -307,7 +314,15 @@ fn refuse_unknown(
     keys.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (key, place) in keys {
         let is_section = sections(known).any(|section| section == key);
-        if !is_section && !known.contains(&key.as_str()) {
+        let first = key.split('.').next().unwrap_or_default();
+        if let Some(list) = lists(known).find(|list| *list == first) {
+            return Err(ConfigError::Value {
+                place,
+                key: list.to_owned(),
+                problem: format!("expected sections in a list, each begun with [[{list}]]"),
+            });
+        }
+        if !is_section && !is_known(known, &key) {
             let nearest = nearest(known, &key).map(str::to_owned);
             return Err(ConfigError::UnknownKey {
                 place,
@@ -319,12 +334,38 @@ fn refuse_unknown(
     Ok(())
 }
 
+/// `token` for `token[].name`, each as often as it has keys.
+fn lists(keys: &'static [&'static str]) -> impl Iterator<Item = &'static str> + Clone {
+    keys.iter()
+        .filter_map(|known| known.split_once("[]."))
+        .map(|(list, _)| list)
+}
+
+fn is_known(known: &'static [&'static str], key: &str) -> bool {
+    let form = form(key);
+    known.iter().any(|known| match known.strip_suffix('*') {
+        Some(open) => form.strip_prefix(open).is_some_and(|rest| !rest.is_empty()),
+        None => *known == form,
+    })
+}
+
+/// The key without numbers of entries: `token[].name` for `token[3].name`.
+fn form(key: &str) -> String {
+    match key.split_once('[') {
+        Some((list, rest)) => match rest.split_once(']') {
+            Some((_, rest)) => format!("{list}[]{rest}"),
+            None => key.to_owned(),
+        },
+        None => key.to_owned(),
+    }
+}
+
 /// The known key at most three edits away, or the one with the same last part.
 fn nearest(keys: &'static [&'static str], key: &str) -> Option<&'static str> {
     let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
     keys.iter()
         .copied()
-        .map(|known| (strsim::damerau_levenshtein(key, known), known))
+        .map(|known| (strsim::damerau_levenshtein(&form(key), known), known))
         .filter(|(edits, _)| *edits <= 3)
         .min()
         .map(|(_, known)| known)
@@ -359,6 +400,11 @@ fn leaves(
                     format!("{prefix}.{name}")
                 };
                 leaves(&key, value, take);
+            }
+        }
+        serde_json::Value::Array(entries) if entries.iter().all(serde_json::Value::is_object) => {
+            for (index, entry) in entries.into_iter().enumerate() {
+                leaves(&format!("{prefix}[{index}]"), entry, take);
             }
         }
         value @ (serde_json::Value::Null

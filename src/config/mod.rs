@@ -12,12 +12,14 @@ mod kind;
 mod load;
 mod paths;
 mod schema;
+mod tokens;
 
 pub use check::{Number, Text};
 pub use error::{ConfigError, Place};
 pub use load::{Environment, Loaded, Origin, Setting, load, load_as};
 pub use paths::from as path_from;
 pub use schema::Schema;
+pub use tokens::{PRIMARY, TokenConfig};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,8 +35,11 @@ pub struct Config {
     /// The name of this node in audit records: 1 to 63 printable ASCII characters.
     #[serde(default = "default_node")]
     pub node: String,
-    /// The HSM.
+    /// The HSM: the primary token.
     pub hsm: HsmConfig,
+    /// Replicas: further tokens with the same KEKs, that unwrap beside the primary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token: Vec<TokenConfig>,
     /// gRPC over TCP with mutual TLS. Left out: no TCP.
     pub tcp: Option<TcpConfig>,
     /// gRPC over a Unix socket. Left out: no Unix socket.
@@ -85,6 +90,10 @@ pub struct HsmConfig {
     /// newest first. The others are before their first use, and by and by. 0 to 65536.
     #[serde(default = "default_proven_at_start")]
     pub proven_at_start: usize,
+    /// Milliseconds that a new version waits to be held by every required replica (`[[token]]`)
+    /// before its execution ends without effect. Default: a day. 1000 to 2592000000, 30 days.
+    #[serde(default = "default_coverage_timeout_ms")]
+    pub coverage_timeout_ms: u64,
     /// Folder of key profiles beside the built-in ones. Used by `kekd init` only.
     pub profiles_dir: Option<PathBuf>,
 }
@@ -266,6 +275,10 @@ const fn default_admin_timeout_ms() -> u64 {
 
 const fn default_proven_at_start() -> usize {
     32
+}
+
+const fn default_coverage_timeout_ms() -> u64 {
+    24 * 3600 * 1000
 }
 
 const fn default_reload_interval_ms() -> u64 {

@@ -12,6 +12,9 @@ pub(super) fn resolve(config: &mut Config, folder: &Path, credentials: Option<&P
     from(folder, &mut config.state_dir);
     from(folder, &mut config.hsm.module);
     from(secrets, &mut config.hsm.pin_file);
+    for token in &mut config.token {
+        token.resolve(&config.hsm, folder, secrets);
+    }
     if let Some(profiles) = &mut config.hsm.profiles_dir {
         from(folder, profiles);
     }

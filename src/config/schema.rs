@@ -16,7 +16,8 @@ pub struct Schema<T: 'static> {
     pub client_variables: &'static [&'static str],
     /// Longer prefixes that are another program's.
     pub others: &'static [&'static str],
-    /// Every key there is, for example `hsm.sessions`.
+    /// Every key there is, for example `hsm.sessions`; `token[].name` in a list of sections, and
+    /// `token[].environment.*` where the last part is anything.
     pub keys: &'static [&'static str],
     /// What a key takes, where its type's own words would not help an operator.
     pub expected: fn(&str) -> Option<&'static str>,
@@ -43,7 +44,7 @@ pub(super) const KEKD: Schema<Config> = Schema {
 };
 
 /// Every key there is. A test holds this list against the types.
-pub(super) const KEYS: [&str; 40] = [
+pub(super) const KEYS: [&str; 49] = [
     "state_dir",
     "node",
     "hsm.module",
@@ -55,7 +56,16 @@ pub(super) const KEYS: [&str; 40] = [
     "hsm.call_timeout_ms",
     "hsm.admin_timeout_ms",
     "hsm.proven_at_start",
+    "hsm.coverage_timeout_ms",
     "hsm.profiles_dir",
+    "token[].name",
+    "token[].module",
+    "token[].token_label",
+    "token[].token_serial",
+    "token[].pin_file",
+    "token[].sessions",
+    "token[].required",
+    "token[].environment.*",
     "tcp.listen",
     "tcp.certificate_file",
     "tcp.private_key_file",

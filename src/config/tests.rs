@@ -139,6 +139,35 @@ fn every_refusal_names_the_place_the_key_and_the_remedy() {
     for (text, expected) in cases {
         assert_eq!(refusal(&text, &[]), expected);
     }
+    let number = "DIR/kekd.toml: [[token]] number";
+    for (lines, expected) in [
+        ("name = \"b\"\nsesions = 2", "DIR/kekd.toml: there is no setting \"token[0].sesions\"; the nearest one is \"token[].sessions\"".to_owned()),
+        ("name = \"b\"\nsessions = \"2\"", "DIR/kekd.toml: token[0].sessions: found a text in quotes, expected an integer".to_owned()),
+        ("name = \"b\"\nrequired = 1", "DIR/kekd.toml: token[0].required: found an integer, expected true or false".to_owned()),
+        ("name = \"b\"\nenvironment = { A = 1 }", "DIR/kekd.toml: token[0].environment.A: found an integer, expected a text in quotes".to_owned()),
+        ("name = \"b\"\nenvironment = 1", "DIR/kekd.toml: there is no setting \"token[0].environment\"; the nearest one is \"token[].environment.*\"".to_owned()),
+        ("required = true", "DIR/kekd.toml: the setting \"token[0].name\" is missing".to_owned()),
+        ("name = \"primary\"", format!("{number} 1 (\"primary\"): name must be another than \"primary\", which is the token of [hsm]")),
+        ("name = \"../b\"", format!("{number} 1 (\"../b\"): name must be 1 to 63 letters, digits, '.', '_' and '-', and not begin with '.'")),
+        ("name = \"b\"\nsessions = 65", format!("{number} 1 (\"b\"): sessions must be 1 to 64")),
+        ("name = \"b\"\n", format!("{number} 1 (\"b\"): entry must be another token than that of [hsm]: give it a module, token_label, token_serial or environment of its own")),
+        ("name = \"b\"\nmodule = \"m\"\n[[token]]\nname = \"B\"\nmodule = \"m\"", format!("{number} 2 (\"B\"): name must be another than that of an entry before it")),
+        ("name = \"b\"\nenvironment = { KEKD_X = \"1\" }", format!("{number} 1 (\"b\"): environment must be names of variables without '=' that do not begin with KEKD_, and values without a zero byte")),
+    ] {
+        let text = format!("{GOOD}[[token]]\n{lines}\n");
+        assert_eq!(refusal(&text, &[]), expected);
+    }
+    assert_eq!(
+        refusal(&format!("{GOOD}[token]\nname = \"b\"\n"), &[]),
+        "DIR/kekd.toml: token: expected sections in a list, each begun with [[token]]"
+    );
+    let nine: String = (0..9)
+        .map(|number| format!("[[token]]\nname = \"{number}\"\nmodule = \"m\"\n"))
+        .collect();
+    assert_eq!(
+        refusal(&format!("{GOOD}{nine}"), &[]),
+        format!("{number} 9 (\"8\"): entry must be one of 8 at most")
+    );
     let broken = refusal("node =", &[]);
     assert!(
         broken.starts_with("DIR/kekd.toml is not TOML: "),
@@ -246,14 +275,35 @@ fn relative_paths_begin_where_the_file_is_and_secrets_where_systemd_says() {
 
 #[test]
 fn the_list_of_keys_is_the_types() {
-    let loaded = load_with(&format!("{GOOD}{TCP}"), &[]).unwrap();
+    let token = "[[token]]\nname = \"b\"\nenvironment = { VENDOR_CONF = \"/x\" }\n";
+    let loaded = load_with(&format!("{GOOD}{TCP}{token}"), &[]).unwrap();
+    let form = |key: String| key.replace("[0]", "[]").replace("VENDOR_CONF", "*");
     let mut found: Vec<_> = loaded
         .settings
         .into_iter()
-        .map(|setting| setting.key)
+        .map(|setting| form(setting.key))
         .collect();
     let mut listed = schema::KEYS.to_vec();
     found.sort();
     listed.sort_unstable();
     assert_eq!(found, listed);
+}
+
+#[test]
+fn a_replica_has_from_hsm_what_it_leaves_out() {
+    let tokens = "[[token]]\nname = \"b\"\nenvironment = { Vendor_CONF = \"/b\" }\n\
+                  [[token]]\nname = \"c\"\ntoken_serial = \"0022\"\npin_file = \"c-pin\"\n\
+                  sessions = 7\nrequired = false\n";
+    let config = load_with(&format!("{GOOD}{tokens}"), &[]).unwrap().config;
+    let mut tokens = config.token.iter();
+    let (b, c) = (tokens.next().unwrap(), tokens.next().unwrap());
+    let (of_b, of_c) = (b.hsm(&config.hsm), c.hsm(&config.hsm));
+    assert_eq!(of_b.token_serial, "0011");
+    assert_eq!(of_b.pin_file, config.hsm.pin_file);
+    assert_eq!((of_b.sessions, b.required), (2, true));
+    assert_eq!(b.environment.get("Vendor_CONF").unwrap(), "/b");
+    assert_eq!(of_c.token_serial, "0022");
+    assert_eq!(of_c.pin_file, config.hsm.pin_file.with_file_name("c-pin"));
+    assert_eq!((of_c.sessions, c.required), (7, false));
+    assert_eq!(of_c.module, config.hsm.module);
 }

@@ -189,12 +189,20 @@ impl Node {
         self.write(event, id, Timing::OwnAccord).await
     }
 
-    /// Closes a proposal. As a stop, it is taken whatever the clock says.
+    /// Closes a proposal. As a stop, it is taken whatever the clock says. An execution that waits for
+    /// tokens ends by it, too.
     pub async fn veto(
         self: &Arc<Self>,
         id: ProposalId,
         signature: Vec<u8>,
     ) -> Result<Arc<Standing>, GovernError> {
+        let standing = self.standing(id)?;
+        if let Some(keypair_id) = standing.keypair_id
+            && self.waits_for(keypair_id).is_some()
+        {
+            let node = Arc::clone(self);
+            return run(async move { node.end_waiting(id, keypair_id, &signature).await }).await;
+        }
         let proposal_id = id.0.as_bytes().to_vec();
         let event = Event::ProposalVetoed(v1::ProposalVetoed {
             proposal_id,

@@ -119,6 +119,29 @@ impl Node {
         .await
     }
 
+    /// Goes on with an import that waits: for replicas to hold its key, or for the key itself.
+    pub(super) async fn go_on_with_import(
+        &self,
+        import: &Authorized<ImportVersion>,
+    ) -> Result<(), GovernError> {
+        let ImportVersion {
+            proposal,
+            version,
+            keypair_id,
+            ..
+        } = import.operation();
+        if self.awaited.get(*keypair_id).is_none() {
+            return self.end_import_if_late(import).await;
+        }
+        let plan = Plan::of(version, 1, *keypair_id, *proposal);
+        let profile = match self.profile(version) {
+            Ok(profile) => profile,
+            Err(why) => return self.give_up(*keypair_id, &chain(&why)).await.recorded(),
+        };
+        let went = self.go_on_waiting(import, &plan, &profile).await;
+        went.unwrap_or(Ok(()))
+    }
+
     /// Ends an import whose proposal expired before its key came. The transport key is destroyed: it
     /// is the node's own, made for this import under the proof that is still at hand, and with it
     /// goes whatever else was wrapped for it.
@@ -155,7 +178,13 @@ impl Node {
             Pending::Import(import) if import.operation().proposal == id => Some(import),
             Pending::Import(_) | Pending::Make(_) | Pending::Destroy(_) => None,
         });
-        import.ok_or(GovernError::NoImport { id, found })
+        let import = import.ok_or(GovernError::NoImport { id, found })?;
+        match self.waits_for(import.operation().keypair_id) {
+            None => Ok(import),
+            Some(why) => Err(GovernError::NotPossible(format!(
+                "the key was delivered: {why}"
+            ))),
+        }
     }
 
     async fn certified_transport_key(
@@ -206,14 +235,7 @@ impl Node {
             spki_sha256,
         } = import.operation();
         let profile = self.import_profile(version)?;
-        let plan = Plan {
-            kek: &version.kek,
-            number: 1,
-            keypair_id: *keypair_id,
-            certificate_subject: &version.certificate_subject,
-            certificate_valid_days: version.certificate_valid_days,
-            proposal: Some(*proposal),
-        };
+        let plan = Plan::of(version, 1, *keypair_id, *proposal);
         let label = plan.label();
         let (aes, key) = (wrapped_aes_key, wrapped_private_key);
         let brought = self.hsm.import(import, &label, &profile, aes, key).await;
@@ -231,7 +253,10 @@ impl Node {
             forge.prove(&plan, &profile, &key, spki, certificate).await
         };
         match proved.await {
-            Ok(activated) => self.make_real(activated, *keypair_id).await,
+            Ok(made) => {
+                let now = self.time.now();
+                self.make_real_when_covered(made, *keypair_id, now).await
+            }
             // Delivered again, it goes on from here: the key is in the token.
             Err(why) if may_pass(&why) => Err(unavailable(&why)),
             Err(why) => Err(self.give_up(*keypair_id, &chain(&why)).await),
@@ -299,7 +324,7 @@ fn too_late(expires_at: UnixMs) -> String {
 }
 
 /// Whether the same may succeed later: the HSM was away, and nothing is known against the key.
-fn may_pass(why: &MakeError) -> bool {
+pub(super) fn may_pass(why: &MakeError) -> bool {
     let source = match why {
         MakeError::Hsm { source, .. } | MakeError::Inspect(InspectError::Hsm { source, .. }) => {
             source

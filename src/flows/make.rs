@@ -15,7 +15,7 @@ use crate::clock::UnixMs;
 use crate::hsm::profile::{CertificateKind, Profile};
 use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef};
 use crate::proto::v1;
-use crate::quorum::{Authorized, Initialise, MakesKeys, ProposalId};
+use crate::quorum::{Authorized, Initialise, MakesKeys, NewVersion, ProposalId};
 use crate::types::{KekName, KeypairId, Padding, Sha256};
 
 /// Why a key was not made.
@@ -91,7 +91,24 @@ pub(super) struct Plan<'a> {
     pub(super) proposal: Option<ProposalId>,
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    /// A version that officers approved.
+    pub(super) fn of(
+        version: &'a NewVersion,
+        number: u32,
+        keypair_id: KeypairId,
+        proposal: ProposalId,
+    ) -> Self {
+        Self {
+            kek: &version.kek,
+            number,
+            keypair_id,
+            certificate_subject: &version.certificate_subject,
+            certificate_valid_days: version.certificate_valid_days,
+            proposal: Some(proposal),
+        }
+    }
+
     /// `CKA_LABEL` of its key.
     pub(super) fn label(&self) -> String {
         let id = self.proposal.map(|_| self.keypair_id);

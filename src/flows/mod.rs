@@ -4,7 +4,9 @@
 //! Nothing here knows of gRPC, TLS or PKCS#11 return codes.
 
 pub mod audit;
+mod awaited;
 pub mod clerk;
+pub mod coverage;
 mod desk;
 pub mod govern;
 mod holdings;
@@ -24,6 +26,8 @@ mod proofs;
 mod prover;
 mod ration;
 mod recipient;
+mod replica_proof;
+mod replicas;
 mod saga;
 mod schedule;
 mod shares;
@@ -33,6 +37,7 @@ pub mod suspend;
 mod time;
 pub mod unwrap;
 mod vigil;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -47,11 +52,12 @@ use crate::access::{AccessError, Caller, Identity};
 use crate::audit::{AuditError, Draft, Journal, Outcome};
 use crate::clock::{Clock, UnixMs};
 use crate::config::Config;
-use crate::hsm::{Capabilities, Hsm, HsmState, Quota};
+use crate::hsm::{Capabilities, Fleet, Hsm, HsmState, Quota};
 use crate::ledger::{Ledger, LedgerReader, State};
 use crate::merkle::Head;
 use crate::types::{KeypairId, RequestId};
 
+use awaited::Awaited;
 use import::Certified;
 use notary::Notary;
 use noted::Noted;
@@ -59,6 +65,7 @@ use pen::Pen;
 use proofs::Proofs;
 use prover::Prover;
 use ration::Ration;
+use replicas::Replicas;
 use shares::Shares;
 use status::Counters;
 use stop::Switch;
@@ -79,11 +86,18 @@ pub enum NodeFailure {
 /// An open node: everything a flow stands on. Only [`open::open`] makes one.
 pub struct Node {
     snapshot: ArcSwap<State>,
+    /// The primary token, the only one that signs, makes and destroys.
     hsm: Hsm,
     /// The versions that were proven on its token.
     proofs: Proofs,
     /// Proves what nobody asked for yet.
     _prover: Prover,
+    /// All tokens: who unwraps.
+    fleet: Arc<Fleet>,
+    _replicas: Replicas,
+    /// Versions that wait for replicas.
+    awaited: Arc<Awaited>,
+    coverage_timeout_ms: u64,
     /// Holds the ledger, and with it the lock on the state folder: one kekd per folder.
     vigil: Vigil,
     /// Reads the ledger beside whoever writes it.
@@ -131,7 +145,7 @@ impl Node {
         ledger: Arc<Mutex<Ledger>>,
         ledger_reader: LedgerReader,
         capabilities: Capabilities,
-        hsm: Hsm,
+        fleet: Arc<Fleet>,
         proofs: Proofs,
         journal: Journal,
         switch: Switch,
@@ -144,13 +158,22 @@ impl Node {
             Arc::clone(ledger.state())
         };
         let noted = Noted::read(&config.state_dir);
-        let sessions = config.hsm.sessions;
+        let awaited = Arc::new(Awaited::read(&config.state_dir));
+        let hsm = fleet.primary().clone();
+        let replicas = fleet.replicas().iter();
+        let sessions = replicas.fold(config.hsm.sessions, |sum, one| {
+            sum.saturating_add(one.hsm().sessions())
+        });
         let at_hsm = config.hsm.queue_len_max.saturating_add(sessions);
         let in_all = config.audit.queue_len_max.saturating_add(at_hsm);
         let vigil = Vigil::begin(hsm.clone(), proofs.clone(), Arc::clone(&ledger), found);
         let (of_prover, found) = (Arc::clone(&ledger), vigil.changed());
         Self {
             snapshot: ArcSwap::new(state),
+            _replicas: Replicas::begin(&fleet, &ledger, &awaited, clock),
+            awaited,
+            coverage_timeout_ms: config.hsm.coverage_timeout_ms,
+            fleet,
             _prover: Prover::begin(hsm.clone(), proofs.clone(), of_prover, found),
             proofs,
             vigil,
@@ -214,7 +237,8 @@ impl Node {
     /// Whether an unwrap can succeed now, under every KEK that is not stopped by itself. A stop of
     /// all makes a node not ready.
     pub fn is_ready(&self) -> bool {
-        matches!(self.hsm.status().state, HsmState::Ready)
+        let serves = matches!(self.hsm.status().state, HsmState::Ready);
+        (serves || self.replicas_serve_all())
             && self.vigil.is_sound()
             && self.proofs.is_sound()
             && self.journal.status().writable
@@ -236,6 +260,7 @@ impl Node {
             let (mut hsm, mut journal) = (node.hsm.changed(), node.journal.changed());
             let (mut vigil, mut stops) = (node.vigil.changed(), node.stops().changed());
             let (mut ledger, mut proofs) = (node.pen.published(), node.proofs.changed());
+            let mut fleet = node.fleet.changed();
             loop {
                 let goes_on = tokio::select! {
                     () = sender.closed() => false,
@@ -245,6 +270,7 @@ impl Node {
                     changed = ledger.changed() => changed.is_ok(),
                     changed = proofs.changed() => changed.is_ok(),
                     changed = stops.changed() => changed.is_ok(),
+                    changed = fleet.changed() => changed.is_ok(),
                 };
                 let ready = goes_on && node.is_ready();
                 sender.send_if_modified(|last| std::mem::replace(last, ready) != ready);
@@ -265,11 +291,11 @@ impl Node {
         }
     }
 
-    /// Signs the head of the audit log, ends the worker process, and then the audit log with all that waits for its place in it.
+    /// Signs the head of the audit log, ends the worker processes, and then the audit log with all that waits for its place in it.
     /// Calls that still come are refused.
     pub async fn close(&self) {
         self.notarise_the_end().await;
-        self.hsm.shutdown().await;
+        self.fleet.shutdown().await;
         if let Err(error) = self.journal.clone().close().await {
             error!(%error, "the audit log did not end in order");
         }

@@ -18,7 +18,7 @@ use crate::audit::{self, AuditError, Journal};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hsm::profile::ProfileError;
-use crate::hsm::{Capabilities, Hsm, HsmError, KeyRef, Token};
+use crate::hsm::{Capabilities, Fleet, HsmError, KeyRef, Token};
 use crate::ledger::{Ledger, LedgerError, State, TokenIdentity};
 use crate::stops::{Stops, StopsError};
 use crate::types::{Padding, RequestId, Sha256};
@@ -100,8 +100,10 @@ pub enum OpenError {
     },
 }
 
-/// Opens the node that `config` describes, through an HSM handle that was just started.
-pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenError> {
+/// Opens the node that `config` describes, through handles on its tokens that were just started. It
+/// waits for the primary alone: a replica that does not open is told of, and serves when it does.
+pub async fn open(config: &Config, fleet: Arc<Fleet>, clock: Clock) -> Result<Node, OpenError> {
+    let hsm = fleet.primary().clone();
     let ledger = Ledger::open(&config.state_dir)?;
     let state = Arc::clone(ledger.state());
     info!(entries = state.size(), instance = %state.instance_id(), "the ledger verifies");
@@ -157,7 +159,7 @@ pub async fn open(config: &Config, hsm: Hsm, clock: Clock) -> Result<Node, OpenE
         ledger,
         ledger_reader,
         capabilities,
-        hsm,
+        fleet,
         proofs,
         journal,
         switch,

@@ -184,6 +184,15 @@ impl Proofs {
         }
     }
 
+    /// When a version was proven, or why it is refused; `None` where neither is known.
+    pub(super) fn found(&self, id: KeypairId) -> Option<Result<Instant, Arc<str>>> {
+        match self.standings().get(&id)? {
+            Standing::Proven { at } => Some(Ok(*at)),
+            Standing::Refused { why, .. } => Some(Err(Arc::clone(why))),
+            Standing::UnderWay { .. } => None,
+        }
+    }
+
     /// How many versions that the token must hold are proven, and how many there are.
     pub(super) fn count(&self, state: &State) -> (usize, usize) {
         let standings = self.standings();

@@ -161,12 +161,25 @@ impl Rounds {
 }
 
 impl Node {
-    /// Returns once this process has proven the version on the token it is about to use.
-    pub(super) async fn proven(
+    /// Returns once this process has proven the version on a token: whether the primary is one. Where it
+    /// is not and a replica is, the replica serves, and the primary's proof comes by and by.
+    pub(super) async fn proven_somewhere(
         &self,
         version: &Arc<Version>,
         deadline: Instant,
-    ) -> Result<(), UnwrapError> {
+    ) -> Result<bool, UnwrapError> {
+        let id = version.keypair_id;
+        if matches!(self.proofs.found(id), Some(Ok(_))) {
+            return Ok(true);
+        }
+        if self.fleet.has_replica_for(id.as_bytes()) {
+            return Ok(false);
+        }
+        self.proven(version, deadline).await.map(|()| true)
+    }
+
+    /// Returns once this process has proven the version on the primary.
+    async fn proven(&self, version: &Arc<Version>, deadline: Instant) -> Result<(), UnwrapError> {
         let proven = self.proofs.require(version, deadline).await;
         proven.map_err(|why| match why {
             Unproven::Unavailable(_) => UnwrapError::unavailable(),

@@ -88,7 +88,7 @@ impl Node {
         let now = self.entry_time(Timing::OwnAccord)?;
         info!(kek = %version.kek, number, %keypair_id, %proposal, "a version is made");
         match self.forge(make, now).await {
-            Ok(activated) => self.make_real(activated, *keypair_id).await,
+            Ok(made) => self.make_real_when_covered(made, *keypair_id, now).await,
             Err(why) => Err(self.give_up(*keypair_id, &chain(&why)).await),
         }
     }
@@ -137,14 +137,7 @@ impl Node {
             capabilities: &self.capabilities,
             now,
         };
-        let plan = Plan {
-            kek: &version.kek,
-            number: *number,
-            keypair_id: *keypair_id,
-            certificate_subject: &version.certificate_subject,
-            certificate_valid_days: version.certificate_valid_days,
-            proposal: Some(*proposal),
-        };
+        let plan = Plan::of(version, *number, *keypair_id, *proposal);
         let issuing = Issuing {
             key: KeyRef::from(state.issuing_key()),
             certificate: state.issuing_certificate(),
@@ -176,7 +169,7 @@ impl Node {
         error!(%keypair_id, why, "what was begun ends without effect");
         // A worker to come must not want an orphan to be there.
         self.proofs.forget([keypair_id]);
-        self.hsm.forget_known_answers(&KeyRef {
+        self.fleet.forget_known_answers(&KeyRef {
             object_id: *keypair_id.as_bytes(),
             spki_sha256: None,
         });
@@ -204,12 +197,13 @@ impl Node {
         let Ok(_turn) = self.saga.try_lock() else {
             return Ok(());
         };
+        self.forget_ended();
         let mut first = Ok(());
         for pending in self.snapshot().governance().pending() {
             let ended = match pending {
                 Pending::Make(make) => self.make_or_give_up(&make).await,
                 Pending::Destroy(destroy) => self.destroy(&destroy).await,
-                Pending::Import(import) => self.end_import_if_late(&import).await,
+                Pending::Import(import) => self.go_on_with_import(&import).await,
             };
             first = first.and(ended);
         }
@@ -217,7 +211,23 @@ impl Node {
     }
 
     async fn make_or_give_up(&self, make: &Authorized<MakeVersion>) -> Result<(), GovernError> {
-        let id = make.operation().keypair_id;
+        let MakeVersion {
+            keypair_id: id,
+            proposal,
+            version,
+            number,
+        } = make.operation();
+        let id = *id;
+        if self.awaited.get(id).is_some() {
+            let plan = Plan::of(version, *number, id, *proposal);
+            let profile = match self.profile(version) {
+                Ok(profile) => profile,
+                Err(why) => return self.give_up(id, &chain(&why)).await.recorded(),
+            };
+            if let Some(went) = self.go_on_waiting(make, &plan, &profile).await {
+                return went;
+            }
+        }
         let objects = self.hsm.inventory().await?;
         let mut ids = objects.iter().map(|object| object.object_id.as_slice());
         if !ids.any(|found| found == id.as_bytes()) {

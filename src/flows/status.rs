@@ -52,10 +52,14 @@ pub struct NodeStatus {
     pub instance_id: Sha256,
     /// The instance's name.
     pub instance_name: String,
-    /// The HSM.
+    /// The primary token.
     pub hsm: HsmStatus,
     /// Versions that were proven on its token since the start, and versions that it must hold.
     pub proven: (usize, usize),
+    /// Calls that it answered.
+    pub served: u64,
+    /// The replicas.
+    pub replicas: Vec<ReplicaStatus>,
     /// Entries of the ledger, and the Merkle root over them.
     pub ledger: (u64, Sha256),
     /// The audit log.
@@ -66,6 +70,25 @@ pub struct NodeStatus {
     pub counted: Counted,
     /// When the process started.
     pub started_at: UnixMs,
+}
+
+/// A replica at one moment.
+#[derive(Debug, Clone)]
+pub struct ReplicaStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether new versions wait for it.
+    pub is_required: bool,
+    /// Its token and worker.
+    pub hsm: HsmStatus,
+    /// Its sessions for work, as configured.
+    pub sessions: usize,
+    /// Calls that it answered.
+    pub served: u64,
+    /// Versions that it has proven to hold, and is asked for.
+    pub proven: usize,
+    /// Versions that it should hold.
+    pub versions: usize,
 }
 
 impl Node {
@@ -85,6 +108,7 @@ impl Node {
             }
             HsmState::ShutDown => problems.push("the HSM is shut down".to_owned()),
         }
+        problems.extend(self.replica_problems());
         problems.extend(audit.why_not.clone());
         problems.extend(self.stops_said(&state));
         problems.extend(self.clock_suspect());
@@ -105,11 +129,31 @@ impl Node {
             ledger: (state.size(), state.root()),
             hsm,
             proven: self.proofs.count(&state),
+            served: self.fleet.served_by_primary(),
+            replicas: self.replicas(&state),
             audit,
             oracle_alarms,
             counted: self.counted(),
             started_at: self.started_at,
         }
+    }
+
+    fn replicas(&self, state: &State) -> Vec<ReplicaStatus> {
+        let replicas = self.fleet.replicas().iter();
+        let replicas = replicas.map(|replica| {
+            let versions = || super::holdings::in_token(state);
+            let proven = versions().filter(|version| replica.proves(version.keypair_id.as_bytes()));
+            ReplicaStatus {
+                name: replica.name().to_owned(),
+                is_required: replica.is_required(),
+                hsm: replica.hsm().status(),
+                sessions: replica.hsm().sessions(),
+                served: replica.served(),
+                proven: proven.count(),
+                versions: versions().count(),
+            }
+        });
+        replicas.collect()
     }
 
     /// What is stopped: not in the ledger yet, and by the ledger.

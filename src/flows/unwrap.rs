@@ -212,7 +212,7 @@ impl Node {
                 retry_after: RETRY_AFTER_OUTAGE,
             });
         }
-        self.proven(version, patience.deadline).await?;
+        let use_primary = self.proven_somewhere(version, patience.deadline).await?;
         let allowance = self.quota.allowance(identity, &version.kek);
         let asker = &Asker::new(identity, patience.lane, patience.deadline)
             .while_present(&patience.presence)
@@ -220,8 +220,14 @@ impl Node {
                 retry_after: RETRY_AFTER_OUTAGE,
             })?);
         let sealed = match &command.recipient {
-            None => self.unwrap_clear(version, command, asker, draft).await?,
-            Some(to) => self.rewrap(version, command, to, asker, draft).await?,
+            None => {
+                self.unwrap_clear(version, command, (asker, use_primary), draft)
+                    .await?
+            }
+            Some(to) => {
+                self.rewrap(version, command, to, (asker, use_primary), draft)
+                    .await?
+            }
         };
 
         // 3 and 4 again. The HSM took its time: what was stopped, revoked or withdrawn meanwhile is
@@ -266,7 +272,7 @@ impl Node {
         &self,
         version: &Version,
         command: &UnwrapCommand,
-        asker: &Asker<'_>,
+        (asker, use_primary): (&Asker<'_>, bool),
         draft: &mut Draft,
     ) -> Result<SealedRelease, UnwrapError> {
         let job = UnwrapJob {
@@ -278,7 +284,7 @@ impl Node {
                 Padding::OaepSha1 | Padding::OaepSha256 => None,
             },
         };
-        let answer = self.hsm.unwrap(&job, asker).await;
+        let answer = self.fleet.unwrap(&job, asker, use_primary).await;
         let answer = answer.map_err(|error| self.failed_on(version, error))?;
         draft.queue = answer.queue;
         draft.hsm = answer.hsm;
@@ -290,7 +296,7 @@ impl Node {
         version: &Version,
         command: &UnwrapCommand,
         to: &Recipient,
-        asker: &Asker<'_>,
+        (asker, use_primary): (&Asker<'_>, bool),
         draft: &mut Draft,
     ) -> Result<SealedRelease, UnwrapError> {
         check_recipient(to)?;
@@ -301,7 +307,7 @@ impl Node {
             recipient_spki: to.spki.clone(),
             recipient_padding: to.padding,
         };
-        let answer = match self.hsm.rewrap(&job, asker).await {
+        let answer = match self.fleet.rewrap(&job, asker, use_primary).await {
             Err(error @ HsmError::Unsupported { .. }) => {
                 warn!(%error, "the token cannot wrap to this recipient");
                 return Err(UnwrapError::RecipientNotPossible);

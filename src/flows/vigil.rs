@@ -5,7 +5,7 @@
 //! Nothing is repaired, pinned or adopted here. The invariant: a token that is not tied to this
 //! ledger releases nothing, and is used again only when it is tied as before.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ pub(super) struct Findings {
     pub(super) foreign: Option<String>,
     /// Keys of the ledger that are not there once and as they were, one sentence each.
     pub(super) keys: Vec<String>,
+    /// The same for each of them, by `CKA_ID`.
+    pub(super) at_fault: BTreeMap<[u8; 16], String>,
     /// Keys the ledger does not know. They stand in nobody's way.
     pub(super) strangers: Option<String>,
     /// Keys that were made and never became versions, for want of an end.
@@ -228,16 +230,17 @@ impl Watcher {
             .map(|(key, _)| key.object_id)
             .collect();
         let holdings = Holdings::new(&objects);
-        let (mut amiss, mut keys) = (HashSet::new(), Vec::new());
+        let (mut at_fault, mut keys) = (BTreeMap::new(), Vec::new());
         for (key, label) in holdings::keys(&before) {
             if !still.contains(&key.object_id) {
                 continue;
             }
             if let Err(disagreement) = holdings.check(&key, &label) {
-                amiss.insert(key.object_id);
+                at_fault.insert(key.object_id, disagreement.to_string());
                 keys.push(disagreement.to_string());
             }
         }
+        let amiss: HashSet<_> = at_fault.keys().copied().collect();
         // A key that was away or another is proven anew, and so is one that is back.
         let otherwise = amiss.union(&self.amiss).copied();
         self.proofs
@@ -251,6 +254,7 @@ impl Watcher {
         Ok(Findings {
             foreign,
             keys,
+            at_fault,
             strangers: holdings::strangers(&objects, &after),
             orphans: holdings::orphans(&objects, &after),
             remains: holdings::remains(&objects, before.keyring()),

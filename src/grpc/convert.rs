@@ -167,7 +167,7 @@ fn version(version: &Version, usage: Option<Usage>, by_caller: &[(String, Usage)
     }
 }
 
-const fn state(state: VersionState) -> v1::VersionState {
+pub(super) const fn state(state: VersionState) -> v1::VersionState {
     match state {
         VersionState::PreActive => v1::VersionState::PreActive,
         VersionState::Active => v1::VersionState::Active,

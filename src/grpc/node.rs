@@ -5,12 +5,20 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::convert;
 use super::network::Network;
+use super::status::Refused;
+use crate::config::PRIMARY;
 use crate::config::{HsmConfig, LimitsConfig};
 use crate::flows::Node;
+use crate::flows::coverage::{Cover, Coverage};
+use crate::flows::keys::KeysError;
+use crate::flows::status::ReplicaStatus;
 use crate::hsm::{HsmState, HsmStatus, OracleAlarm};
+use crate::keyring::KeyringError;
 use crate::proto::v1;
 use crate::proto::v1::node_service_server::NodeService;
+use crate::types::KekName;
 
 /// Alarms in one answer.
 const ALARMS_MAX: usize = 64;
@@ -68,7 +76,13 @@ impl NodeService for NodeState {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance_id: status.instance_id.as_bytes().to_vec(),
             instance_name: status.instance_name,
-            token: Some(token(&status.hsm, status.proven, self.sessions)),
+            token: Some(v1::TokenStatus {
+                name: PRIMARY.to_owned(),
+                required: true,
+                unwraps: status.served,
+                ..token(&status.hsm, status.proven, self.sessions)
+            }),
+            replicas: status.replicas.iter().map(replica).collect(),
             ledger: Some(v1::LogStatus {
                 size: ledger_size,
                 root: ledger_root.as_bytes().to_vec(),
@@ -97,6 +111,88 @@ impl NodeService for NodeState {
                 .collect(),
         }))
     }
+
+    async fn get_coverage(
+        &self,
+        request: Request<v1::GetCoverageRequest>,
+    ) -> Result<Response<v1::GetCoverageResponse>, Status> {
+        let kek = match request.get_ref().kek.as_str() {
+            "" => None,
+            name => {
+                let name = name.parse::<KekName>();
+                Some(name.map_err(|error| Refused::from(&error))?)
+            }
+        };
+        let coverage = self.node.coverage(kek.as_ref());
+        if let Some(kek) = kek
+            && coverage.versions.is_empty()
+        {
+            return Err(Refused::from(&KeysError::Keyring(KeyringError::KekUnknown(kek))).into());
+        }
+        Ok(Response::new(covered(&coverage)))
+    }
+}
+
+fn covered(coverage: &Coverage) -> v1::GetCoverageResponse {
+    let tokens = coverage.tokens.iter().map(|token| v1::CoveringToken {
+        name: token.name.clone(),
+        required: token.is_required,
+        state: state_name(&token.state).to_owned(),
+    });
+    let versions = coverage.versions.iter().map(|version| v1::CoveredVersion {
+        kek: version.kek.to_string(),
+        number: version.number,
+        keypair_id: version.keypair_id.to_string(),
+        state: match version.state {
+            Some(state) => convert::state(state),
+            None => v1::VersionState::PreActive,
+        }
+        .into(),
+        covers: version.covers.iter().map(cover).collect(),
+    });
+    v1::GetCoverageResponse {
+        tokens: tokens.collect(),
+        versions: versions.collect(),
+        covered: coverage.is_whole(),
+    }
+}
+
+fn cover(cover: &Cover) -> v1::Cover {
+    let (state, at, why) = match cover {
+        Cover::Proven { at } => (v1::CoverState::Proven, at.0, ""),
+        Cover::Missing(why) => (v1::CoverState::Missing, 0, why.as_str()),
+        Cover::Wrong(why) => (v1::CoverState::Wrong, 0, why.as_str()),
+        Cover::Lost(why) => (v1::CoverState::Lost, 0, why.as_str()),
+        Cover::Unknown => (v1::CoverState::Unknown, 0, ""),
+    };
+    v1::Cover {
+        state: state.into(),
+        proven_at_ms: at,
+        why: why.to_owned(),
+    }
+}
+
+fn replica(replica: &ReplicaStatus) -> v1::TokenStatus {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    v1::TokenStatus {
+        name: replica.name.clone(),
+        required: replica.is_required,
+        unwraps: replica.served,
+        ..token(
+            &replica.hsm,
+            (replica.proven, replica.versions),
+            count(replica.sessions),
+        )
+    }
+}
+
+const fn state_name(state: &HsmState) -> &'static str {
+    match state {
+        HsmState::Starting => "starting",
+        HsmState::Ready => "ready",
+        HsmState::Unavailable { .. } | HsmState::ShutDown => "unavailable",
+        HsmState::Refused { .. } => "refused",
+    }
 }
 
 fn alarm(alarm: OracleAlarm) -> v1::OracleAlarm {
@@ -110,12 +206,6 @@ fn alarm(alarm: OracleAlarm) -> v1::OracleAlarm {
 
 fn token(hsm: &HsmStatus, proven: (usize, usize), sessions: u32) -> v1::TokenStatus {
     let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
-    let state = match &hsm.state {
-        HsmState::Starting => "starting",
-        HsmState::Ready => "ready",
-        HsmState::Unavailable { .. } | HsmState::ShutDown => "unavailable",
-        HsmState::Refused { .. } => "refused",
-    };
     let capabilities = hsm
         .capabilities
         .as_ref()
@@ -123,7 +213,7 @@ fn token(hsm: &HsmStatus, proven: (usize, usize), sessions: u32) -> v1::TokenSta
         .unwrap_or_default();
     let seen = hsm.token.as_ref();
     v1::TokenStatus {
-        state: state.to_owned(),
+        state: state_name(&hsm.state).to_owned(),
         label: seen.map_or_else(String::new, |token| token.label.clone()),
         serial: seen.map_or_else(String::new, |token| token.serial.clone()),
         model: seen.map_or_else(String::new, |token| token.model.clone()),
@@ -138,5 +228,6 @@ fn token(hsm: &HsmStatus, proven: (usize, usize), sessions: u32) -> v1::TokenSta
         versions: count(proven.1),
         worker_restarts: hsm.worker_restarts,
         worker_pid: hsm.worker_pid.unwrap_or_default(),
+        ..v1::TokenStatus::default()
     }
 }

@@ -9,7 +9,8 @@ use crate::proto::v1;
 use crate::quorum::{Officer, OperationKind, Phase, Standing};
 
 /// One moment.
-pub(super) struct View {
+pub(super) struct View<'a> {
+    node: &'a Node,
     state: Arc<State>,
     /// The node's clock.
     now: UnixMs,
@@ -17,10 +18,11 @@ pub(super) struct View {
     likely: UnixMs,
 }
 
-impl View {
-    pub(super) fn of(node: &Node) -> Self {
+impl<'a> View<'a> {
+    pub(super) fn of(node: &'a Node) -> Self {
         let (state, now) = node.governed();
         Self {
+            node,
             state,
             now,
             likely: node.likely_time(),
@@ -55,6 +57,10 @@ impl View {
             keypair_id: standing
                 .keypair_id
                 .map_or_else(String::new, |id| id.to_string()),
+            waits_for: (standing.keypair_id)
+                .filter(|_| phase == Phase::Executing)
+                .and_then(|id| self.node.waits_for(id))
+                .unwrap_or_default(),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::access::Action;
 
-const RIGHTS: [(&str, Action); 32] = [
+const RIGHTS: [(&str, Action); 33] = [
     ("/kekd.v1.UnwrapService/Unwrap", Action::Unwrap),
     ("/kekd.v1.UnwrapService/UnwrapStream", Action::Unwrap),
     ("/kekd.v1.KeysService/ListKeks", Action::ReadKeys),
@@ -44,6 +44,7 @@ const RIGHTS: [(&str, Action); 32] = [
         Action::ReadGovernance,
     ),
     ("/kekd.v1.NodeService/GetStatus", Action::ReadStatus),
+    ("/kekd.v1.NodeService/GetCoverage", Action::ReadGovernance),
     ("/grpc.health.v1.Health/Check", Action::ReadStatus),
     ("/grpc.health.v1.Health/Watch", Action::ReadStatus),
     (

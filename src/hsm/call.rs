@@ -31,6 +31,9 @@ pub(super) struct Call<'a> {
 pub(super) enum Kind<'a> {
     /// A client's, who waits until its deadline and no longer. Can be repeated.
     Client(&'a Asker<'a>),
+    /// A client's, whom another token could serve: where the worker is lost this is the end of it
+    /// here, at once.
+    Routed(&'a Asker<'a>),
     /// The daemon's. Repeating it is the same as doing it once.
     Repeatable,
     /// The daemon's. It changes the token, and doing it twice is another change.
@@ -50,7 +53,7 @@ impl Shared {
         self.refusal()?;
         let started = Instant::now();
         let deadline = match call.kind {
-            Kind::Client(asker) => asker.deadline,
+            Kind::Client(asker) | Kind::Routed(asker) => asker.deadline,
             // A limit on the waiting; what runs has its own limit.
             Kind::Repeatable | Kind::Once => started + self.admin_limit().time,
         };
@@ -58,16 +61,24 @@ impl Shared {
             return Err(HsmError::DeadlineExceeded);
         }
         let mut place = match call.kind {
-            Kind::Client(asker) => self.line.place(asker).await?,
+            Kind::Client(asker) | Kind::Routed(asker) => self.line.place(asker).await?,
             Kind::Repeatable | Kind::Once => self.line.own_place(deadline).await?,
         };
         let mut generation = 0;
         let mut tries_left: u8 = match call.kind {
             Kind::Client(_) | Kind::Repeatable => 2,
-            Kind::Once => 1,
+            Kind::Routed(_) | Kind::Once => 1,
         };
         loop {
-            let link = self.link(generation, deadline).await?;
+            let link = match call.kind {
+                Kind::Routed(_) => self
+                    .serving()
+                    .filter(|link| link.generation > generation)
+                    .ok_or_else(|| call.lost(Loss::Died(None)))?,
+                Kind::Client(_) | Kind::Repeatable | Kind::Once => {
+                    self.link(generation, deadline).await?
+                }
+            };
             generation = link.generation;
             let sent = link.send(call.op.clone(), call.operation, Some(place), call.limit);
             let sent_at = Instant::now();
@@ -89,7 +100,7 @@ impl Shared {
             tries_left = tries_left.saturating_sub(1);
             let outcome = match call.kind {
                 // The call goes on without its caller, and keeps its place until it ends.
-                Kind::Client(_) => timeout_at(deadline.into(), answer)
+                Kind::Client(_) | Kind::Routed(_) => timeout_at(deadline.into(), answer)
                     .await
                     .map_err(|_| HsmError::DeadlineExceeded)?,
                 Kind::Repeatable | Kind::Once => answer.await,
@@ -118,7 +129,9 @@ impl Call<'_> {
     const fn lost(&self, loss: Loss) -> HsmError {
         let operation = self.operation;
         match self.kind {
-            Kind::Client(_) | Kind::Repeatable => HsmError::Lost { operation, loss },
+            Kind::Client(_) | Kind::Routed(_) | Kind::Repeatable => {
+                HsmError::Lost { operation, loss }
+            }
             Kind::Once => HsmError::OutcomeUnknown { operation, loss },
         }
     }

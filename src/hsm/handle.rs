@@ -113,6 +113,27 @@ impl Hsm {
         drop(self.shared().take_known_answers(key));
     }
 
+    /// Drops the tests of all keys but those wanted, by `CKA_ID`: later workers do not mind the absence
+    /// of the others.
+    pub fn keep_known_answers(&self, is_wanted: impl Fn(&[u8; 16]) -> bool) {
+        self.shared().keep_known_answers(is_wanted);
+    }
+
+    /// Which worker serves now, counted from 1; `None` while none does. Never waits.
+    pub fn generation(&self) -> Option<u64> {
+        self.shared().serving().map(|link| link.generation)
+    }
+
+    /// Calls that are inside the worker or wait for it. Never waits.
+    pub fn load(&self) -> usize {
+        self.shared().load()
+    }
+
+    /// PKCS#11 sessions for work, as configured.
+    pub fn sessions(&self) -> usize {
+        self.shared().config.sessions
+    }
+
     /// What can be said without asking the HSM. Never waits.
     pub fn status(&self) -> HsmStatus {
         self.shared().status()

@@ -1,6 +1,7 @@
 //! What the HSM is asked and what it answers with, in our own types; their form on the socketpair
 //! is beside each. Nothing here talks to anybody.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ pub struct WorkerCommand {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Variables it gets beside those of this process, and before them.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// Names a key object in the token.

@@ -190,6 +190,11 @@ impl Link {
         (sent_at + ping_limit <= now).then_some(Loss::Frozen(ping_limit))
     }
 
+    /// How many calls are under way; pings do not count.
+    pub(super) fn in_flight(&self) -> usize {
+        self.state().entries.len()
+    }
+
     /// How many calls the worker has answered; pings do not count.
     pub(super) fn answered(&self) -> u64 {
         self.state().answered

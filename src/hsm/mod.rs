@@ -2,6 +2,7 @@
 //! module. Files, from the outside in:
 //!
 //! * `handle.rs`, `work.rs`, `ceremony.rs`, `import.rs`: [`Hsm`], what the rest of the daemon calls
+//! * `fleet.rs`, `replica.rs`: several tokens with the same keys, and which of them serves a call
 //! * `call.rs`: one call from start to end
 //! * `asker.rs`, `line.rs`, `line/`, `quota.rs`: who may go next, and who not at all
 //! * `supervisor.rs`, `life.rs`, `watchdog.rs`, `process.rs`: one worker at a time, kept serving
@@ -18,6 +19,7 @@ mod asker;
 mod call;
 mod ceremony;
 mod error;
+mod fleet;
 pub mod frame;
 mod handle;
 mod import;
@@ -31,6 +33,7 @@ mod outbox;
 mod process;
 pub mod profile;
 mod quota;
+mod replica;
 mod report;
 mod shared;
 mod status;
@@ -45,11 +48,13 @@ mod tests;
 
 pub use asker::{Asker, Attendance, Presence};
 pub use error::HsmError;
+pub use fleet::Fleet;
 pub use handle::Hsm;
 pub use import::{TRANSPORT_PROFILE, transport_label, transport_object_id};
 pub use job::{Answer, DataKind, KeyRef, KnownAnswer, RewrapJob, UnwrapJob, WorkerCommand};
 pub use loss::Loss;
 pub use profile::Profile;
 pub use quota::{Allowance, OracleAlarm, Quota};
+pub use replica::{Replica, Standing};
 pub use report::{AttackReport, AttributeMismatch, Object, ObjectClass};
 pub use status::{Capabilities, HsmState, HsmStatus, Token};

@@ -73,6 +73,7 @@ fn launch(command: &WorkerCommand) -> io::Result<Process> {
     // it: only then does the worker's death close the socket.
     let child = Command::new(&command.program)
         .args(&command.args)
+        .envs(&command.environment)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())

@@ -171,6 +171,23 @@ impl Shared {
         }
     }
 
+    /// The link of the worker that serves now, if one does.
+    pub(super) fn serving(&self) -> Option<Arc<Link>> {
+        match &*self.stage.borrow() {
+            Stage::Ready(link) => Some(Arc::clone(link)),
+            Stage::Starting
+            | Stage::Unavailable { .. }
+            | Stage::Refused { .. }
+            | Stage::ShutDown => None,
+        }
+    }
+
+    /// Calls in the worker, whatever became of their callers, and calls that wait.
+    pub(super) fn load(&self) -> usize {
+        let inside = self.serving().map_or(0, |link| link.in_flight());
+        self.line.clients().saturating_add(inside)
+    }
+
     /// The supervisor has ended, and with it the last worker.
     pub(super) fn end(&self) {
         self.ended.send_replace(true);
@@ -265,6 +282,13 @@ impl Shared {
         {
             newest.remove(oldest);
         }
+    }
+
+    pub(super) fn keep_known_answers(&self, is_wanted: impl Fn(&[u8; 16]) -> bool) {
+        let mut remembered = self.remembered();
+        remembered.newest.retain(|(id, _)| is_wanted(id));
+        let tests = &mut remembered.known_answers;
+        tests.retain(|(id, _), _| is_wanted(id));
     }
 
     /// Drops all tests of a key, and returns them.

@@ -45,6 +45,7 @@ fn config() -> HsmConfig {
         call_timeout_ms: 100,
         admin_timeout_ms: 1_000,
         proven_at_start: 32,
+        coverage_timeout_ms: 60_000,
         profiles_dir: None,
     }
 }
@@ -53,6 +54,7 @@ fn start(program: &str, args: &[&str]) -> Hsm {
     let command = WorkerCommand {
         program: PathBuf::from(program),
         args: args.iter().map(Into::into).collect(),
+        environment: std::collections::BTreeMap::new(),
     };
     Hsm::start(config(), command, PathBuf::from("/none/mark"))
 }

@@ -25,12 +25,20 @@ impl Hsm {
         job: &UnwrapJob,
         asker: &Asker<'_>,
     ) -> Result<Answer<Sealed<Dek>>, HsmError> {
+        self.unwrap_as(job, Kind::Client(asker)).await
+    }
+
+    pub(super) async fn unwrap_as(
+        &self,
+        job: &UnwrapJob,
+        kind: Kind<'_>,
+    ) -> Result<Answer<Sealed<Dek>>, HsmError> {
         let done = self
             .work(
                 "Unwrap",
                 || Op::Unwrap(job.into()),
                 (&job.key, job.padding),
-                asker,
+                kind,
             )
             .await?;
         let Answered::Unwrapped(unwrapped) = done.answered else {
@@ -53,12 +61,20 @@ impl Hsm {
         job: &RewrapJob,
         asker: &Asker<'_>,
     ) -> Result<Answer<Sealed<RewrappedDek>>, HsmError> {
+        self.rewrap_as(job, Kind::Client(asker)).await
+    }
+
+    pub(super) async fn rewrap_as(
+        &self,
+        job: &RewrapJob,
+        kind: Kind<'_>,
+    ) -> Result<Answer<Sealed<RewrappedDek>>, HsmError> {
         let done = self
             .work(
                 "Rewrap",
                 || Op::Rewrap(job.into()),
                 (&job.key, job.padding),
-                asker,
+                kind,
             )
             .await?;
         let Answered::Rewrapped(rewrapped) = done.answered else {
@@ -99,13 +115,37 @@ impl Hsm {
             })
     }
 
+    /// What two tokens agree on where they hold the same key behind implicit rejection, and on nothing
+    /// else: with two keys, one bad PKCS#1 v1.5 ciphertext would have two answers, and that would tell
+    /// it from a good one.
+    pub async fn secret_proof(&self, key: &KeyRef) -> Result<Sha256, HsmError> {
+        const OPERATION: &str = "SecretProof";
+        let call = Call {
+            operation: OPERATION,
+            op: Op::SecretProof(proto::SecretProof {
+                key: Some(key.into()),
+            }),
+            key: Some(key),
+            limit: self.shared().call_limit(),
+            kind: Kind::Repeatable,
+        };
+        let Answered::SecretProved(proved) = self.call(call).await?.answered else {
+            return Err(HsmError::wrong_kind(OPERATION));
+        };
+        let malformed = |_| HsmError::AnswerMalformed {
+            operation: OPERATION,
+            expected: "32 bytes",
+        };
+        Sha256::try_from(proved.sha256.as_slice()).map_err(malformed)
+    }
+
     /// Does it, after the key's test where the worker that serves has not run it yet.
     async fn work(
         &self,
         operation: &'static str,
         op: impl Fn() -> Op,
         (key, padding): (&KeyRef, Padding),
-        asker: &Asker<'_>,
+        kind: Kind<'_>,
     ) -> Result<Done, HsmError> {
         let mut tests_left = TESTS_MAX;
         loop {
@@ -114,12 +154,12 @@ impl Hsm {
                 op: op(),
                 key: Some(key),
                 limit: self.shared().call_limit(),
-                kind: Kind::Client(asker),
+                kind,
             };
             match self.call(call).await {
                 Err(HsmError::Untested { .. }) if tests_left > 0 => {
                     tests_left = tests_left.saturating_sub(1);
-                    self.test(operation, key, padding, asker).await?;
+                    self.test(operation, key, padding, kind).await?;
                 }
                 done => return done,
             }
@@ -131,13 +171,13 @@ impl Hsm {
         operation: &'static str,
         key: &KeyRef,
         padding: Padding,
-        asker: &Asker<'_>,
+        kind: Kind<'_>,
     ) -> Result<(), HsmError> {
         let Some(test) = self.shared().known_answer(key, padding) else {
             let key = key.clone();
             return Err(HsmError::Untested { operation, key });
         };
-        match self.run_known_answer(&test, Kind::Client(asker)).await? {
+        match self.run_known_answer(&test, kind).await? {
             true => Ok(()),
             false => Err(HsmError::KeyUnwell {
                 operation,

@@ -58,6 +58,13 @@ enum Script {
 
 #[tonic::async_trait]
 impl NodeService for Script {
+    async fn get_coverage(
+        &self,
+        _request: Request<kekd::proto::v1::GetCoverageRequest>,
+    ) -> Result<Response<kekd::proto::v1::GetCoverageResponse>, Status> {
+        Err(Status::unimplemented("not of this script"))
+    }
+
     async fn get_status(
         &self,
         _: Request<GetStatusRequest>,

@@ -13,11 +13,12 @@ const KEKD: &str = include_str!("../../systemd/kekd.toml");
 const KEKD_LKM: &str = include_str!("../../systemd/kekd-lkm.toml");
 
 /// Fields whose value in the example is a sample and not the default.
-const SAMPLES: [&str; 4] = [
+const SAMPLES: [&str; 5] = [
     "node",
     "hsm.sessions",
     "hsm.profiles_dir",
     "tcp.client_crl_file",
+    "token",
 ];
 
 /// The example with every `#name = value` line taken as said.

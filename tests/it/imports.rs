@@ -4,6 +4,7 @@
 mod crash;
 mod late;
 mod legacy;
+mod replicas;
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;

@@ -64,6 +64,7 @@ mod stops;
 mod sync_order;
 mod time_lock;
 mod token;
+mod tokens;
 mod unwrap;
 mod vigil;
 mod witness;

@@ -25,7 +25,7 @@ const READERS: &[&str] = &["officer", "operator", "auditor"];
 const NAMED: &[&str] = &["lkm-1", "officer", "operator", "auditor"];
 
 /// Each call, and who may make it.
-const TABLE: [(&str, &[&str]); 32] = [
+const TABLE: [(&str, &[&str]); 33] = [
     ("kekd.v1.UnwrapService/Unwrap", &["lkm-1"]),
     ("kekd.v1.UnwrapService/UnwrapStream", &["lkm-1"]),
     ("kekd.v1.KeysService/ListKeks", NAMED),
@@ -54,6 +54,7 @@ const TABLE: [(&str, &[&str]); 32] = [
     ("kekd.v1.QuorumService/ListProposals", READERS),
     ("kekd.v1.QuorumService/GetGovernance", READERS),
     ("kekd.v1.NodeService/GetStatus", NAMED),
+    ("kekd.v1.NodeService/GetCoverage", READERS),
     ("grpc.health.v1.Health/Check", NAMED),
     ("grpc.health.v1.Health/Watch", NAMED),
     (

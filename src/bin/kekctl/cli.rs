@@ -121,6 +121,7 @@ pub enum Command {
     Audit(crate::audit::Audit),
     Witness(crate::witness::Witness),
     Status(crate::status::Status),
+    Coverage(crate::coverage::Coverage),
     Propose(crate::propose::Propose),
     Proposals(crate::proposals::Proposals),
     Proposal(crate::proposal::Proposal),

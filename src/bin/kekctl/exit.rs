@@ -28,6 +28,8 @@ pub enum Exit {
     NotPermitted = 77,
     /// The connection's settings are missing or wrong.
     Configuration = 78,
+    /// A required token does not hold every version.
+    Uncovered = 79,
 }
 
 /// The table of `kekctl --help`.
@@ -43,7 +45,8 @@ Exit status:
   75  status: kekd is not ready
   76  what answered is not kekd, or is another version
   77  you may not do this
-  78  the connection's settings are missing or wrong";
+  78  the connection's settings are missing or wrong
+  79  coverage: a required token does not hold every version";
 
 impl Exit {
     /// The stable word for it in JSON errors.
@@ -60,6 +63,7 @@ impl Exit {
             Self::Protocol => "protocol",
             Self::NotPermitted => "not-permitted",
             Self::Configuration => "configuration",
+            Self::Uncovered => "uncovered",
         }
     }
 }
@@ -89,6 +93,7 @@ mod tests {
             Protocol,
             NotPermitted,
             Configuration,
+            Uncovered,
         ];
         assert_eq!(CODES.lines().count(), all.len() + 1);
         for exit in all {

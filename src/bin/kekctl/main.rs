@@ -7,6 +7,7 @@ mod audit;
 mod cli;
 mod completions;
 mod connection;
+mod coverage;
 mod execute;
 mod exit;
 mod failure;
@@ -73,6 +74,7 @@ fn run(cli: Cli, explicit: Explicit) -> anyhow::Result<Exit> {
             Command::Unwrap(command) => command.run(&kekd, format).await,
             Command::Recording(command) => command.run(&kekd, format).await,
             Command::Status(command) => command.run(&kekd, format).await,
+            Command::Coverage(command) => command.run(&kekd, format).await,
             Command::Ledger(command) => command.run(&kekd, format).await,
             Command::Lkm(command) => command.run(&kekd, format).await,
             Command::Audit(command) => command.run(&kekd, format).await,

@@ -42,6 +42,8 @@ pub struct Node {
     instance_name: String,
     started_at: String,
     token: Token,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replicas: Vec<Replica>,
     ledger: Log,
     audit: Log,
     counters: Counters,
@@ -70,6 +72,16 @@ struct Token {
     worker_restarts: u64,
     versions_proven: u32,
     versions: u32,
+}
+
+/// A replica; the fields of the primary's token, and these.
+#[derive(Debug, Serialize)]
+struct Replica {
+    name: String,
+    required: bool,
+    unwraps: u64,
+    #[serde(flatten)]
+    token: Token,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,19 +130,8 @@ impl From<v1::GetStatusResponse> for Node {
             instance_id: hex(&node.instance_id),
             instance_name: node.instance_name,
             started_at: UnixMs(node.started_at_ms).rfc3339(),
-            token: Token {
-                state: token.state,
-                label: token.label,
-                serial: token.serial,
-                model: token.model,
-                capabilities: token.capabilities,
-                sessions: token.sessions,
-                queue_len: token.queue_len,
-                worker_pid: token.worker_pid,
-                worker_restarts: token.worker_restarts,
-                versions_proven: token.versions_proven,
-                versions: token.versions,
-            },
+            token: Token::from(token),
+            replicas: node.replicas.into_iter().map(Replica::from).collect(),
             ledger: Log::from(node.ledger.unwrap_or_default()),
             audit: Log::from(node.audit.unwrap_or_default()),
             counters: Counters {
@@ -159,6 +160,35 @@ impl From<v1::GetStatusResponse> for Node {
                     refused: alarm.refused,
                 })
                 .collect(),
+        }
+    }
+}
+
+impl From<v1::TokenStatus> for Token {
+    fn from(token: v1::TokenStatus) -> Self {
+        Self {
+            state: token.state,
+            label: token.label,
+            serial: token.serial,
+            model: token.model,
+            capabilities: token.capabilities,
+            sessions: token.sessions,
+            queue_len: token.queue_len,
+            worker_pid: token.worker_pid,
+            worker_restarts: token.worker_restarts,
+            versions_proven: token.versions_proven,
+            versions: token.versions,
+        }
+    }
+}
+
+impl From<v1::TokenStatus> for Replica {
+    fn from(mut token: v1::TokenStatus) -> Self {
+        Self {
+            name: std::mem::take(&mut token.name),
+            required: token.required,
+            unwraps: token.unwraps,
+            token: Token::from(token),
         }
     }
 }
@@ -200,6 +230,9 @@ impl fmt::Display for Node {
             "worker    process {}, {} restarts, {} sessions, {} calls waiting",
             token.worker_pid, token.worker_restarts, token.sessions, token.queue_len
         )?;
+        for replica in &self.replicas {
+            write!(f, "{replica}")?;
+        }
         for (name, log, lines) in [
             ("ledger", &self.ledger, "entries"),
             ("audit", &self.audit, "records"),
@@ -220,6 +253,27 @@ impl fmt::Display for Node {
             f,
             "callers   {} connections, {} refused",
             counters.connections_accepted, counters.connections_refused
+        )
+    }
+}
+
+impl fmt::Display for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, token, .. } = self;
+        let required = if self.required {
+            "required"
+        } else {
+            "not required"
+        };
+        writeln!(
+            f,
+            "replica   {name}, {required}: {}, serves {} versions, {} unwraps",
+            token.state, token.versions_proven, self.unwraps
+        )?;
+        writeln!(
+            f,
+            "worker    process {}, {} restarts, {} sessions, {} calls waiting",
+            token.worker_pid, token.worker_restarts, token.sessions, token.queue_len
         )
     }
 }
@@ -274,7 +328,17 @@ mod tests {
                 worker_pid: 3,
                 versions_proven: 32,
                 versions: 40,
+                ..v1::TokenStatus::default()
             }),
+            replicas: vec![v1::TokenStatus {
+                state: "ready".to_owned(),
+                name: "b".to_owned(),
+                required: true,
+                unwraps: 9,
+                versions_proven: 4,
+                worker_pid: 8,
+                ..v1::TokenStatus::default()
+            }],
             ledger: Some(v1::LogStatus {
                 size: 5,
                 writable: true,
@@ -291,6 +355,8 @@ token     ready: kekd, serial 42, M
           can do oaep-sha1, ecdsa-p256
           32 of 40 versions proven
 worker    process 3, 2 restarts, 4 sessions, 1 calls waiting
+replica   b, required: ready, serves 4 versions, 9 unwraps
+worker    process 8, 0 restarts, 0 sessions, 0 calls waiting
 ledger    5 entries, writable
 audit     0 records, NOT WRITABLE
 unwraps   0 released, 0 refused, 0 of them only counted

@@ -1,12 +1,13 @@
 //! `kekd serve`: open the node, serve it, close it; and `kekd`'s own way to start the HSM worker.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kekd::clock::Clock;
 use kekd::config::Config;
-use kekd::hsm::{Hsm, WorkerCommand};
+use kekd::hsm::{Fleet, Hsm, WorkerCommand};
 use kekd::program::Failure;
 use kekd::serve::{self, Listeners, ServeError};
 use kekd::{flows, systemd};
@@ -18,7 +19,7 @@ use crate::exit::{of_open, of_serve};
 /// Where the worker notes that the token refused the PIN, in the state folder.
 const PIN_MARK_FILE: &str = "pin-refused";
 
-/// How long the end of the HSM worker may take: it is asked to leave for two seconds, then killed.
+/// How long the end of the HSM workers may take: each is asked to leave for two seconds, then killed.
 const HSM_CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// SIGXFSZ (signal(7)): a write beyond `LimitFSIZE`. Its default is to kill.
@@ -30,15 +31,20 @@ pub async fn serve(config: Config) -> Result<(), Failure> {
     // What only the configuration can mend is said before the token is touched.
     serve::check_files(&config).map_err(of_serve)?;
     systemd::status("opening the ledger, the audit log and the token");
-    let hsm = start_hsm(&config)?;
-    let served = open_and_serve(&config, hsm.clone(), &mut stop).await;
-    close_hsm(&hsm).await;
+    let mark = config.state_dir.join(PIN_MARK_FILE);
+    let fleet = Arc::new(Fleet::start(&config, &worker()?, &mark));
+    let served = open_and_serve(&config, Arc::clone(&fleet), &mut stop).await;
+    close(fleet.shutdown()).await;
     served
 }
 
-async fn open_and_serve(config: &Config, hsm: Hsm, stop: &mut Stop) -> Result<(), Failure> {
+async fn open_and_serve(
+    config: &Config,
+    fleet: Arc<Fleet>,
+    stop: &mut Stop,
+) -> Result<(), Failure> {
     let node = tokio::select! {
-        opened = flows::open::open(config, hsm, Clock::System) => opened.map_err(of_open)?,
+        opened = flows::open::open(config, fleet, Clock::System) => opened.map_err(of_open)?,
         () = stop.asked() => return Ok(()),
     };
     let node = Arc::new(node);
@@ -53,25 +59,31 @@ async fn open_and_serve(config: &Config, hsm: Hsm, stop: &mut Stop) -> Result<()
 /// Returns when the worker is gone, however far it came: one that is left behind may still be opening
 /// the token while the next kekd does, and two at once have seen an empty SoftHSM token.
 pub async fn close_hsm(hsm: &Hsm) {
-    if tokio::time::timeout(HSM_CLOSE_MAX, hsm.shutdown())
-        .await
-        .is_err()
-    {
+    close(hsm.shutdown()).await;
+}
+
+async fn close(shutdown: impl Future<Output = ()>) {
+    if tokio::time::timeout(HSM_CLOSE_MAX, shutdown).await.is_err() {
         warn!("the HSM worker has not ended; it is killed with this process");
     }
 }
 
-/// The worker is this very program.
+/// Starts the worker of the primary token alone.
 pub fn start_hsm(config: &Config) -> Result<Hsm, Failure> {
-    let worker = WorkerCommand {
-        program: std::env::current_exe().map_err(Failure::fatal)?,
-        args: vec!["hsm-worker".into()],
-    };
     Ok(Hsm::start(
         config.hsm.clone(),
-        worker,
+        worker()?,
         config.state_dir.join(PIN_MARK_FILE),
     ))
+}
+
+/// The worker is this very program.
+fn worker() -> Result<WorkerCommand, Failure> {
+    Ok(WorkerCommand {
+        program: std::env::current_exe().map_err(Failure::fatal)?,
+        args: vec!["hsm-worker".into()],
+        environment: BTreeMap::new(),
+    })
 }
 
 /// What asks the daemon to stop; and what must not stop it.

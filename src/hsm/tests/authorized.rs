@@ -62,6 +62,7 @@ impl Rig {
             queue_len_max: 64,
             call_timeout_ms: 5_000,
             admin_timeout_ms: 30_000,
+            coverage_timeout_ms: 60_000,
             ..config()
         };
         let test = concat!(module_path!(), "::worker_process");
@@ -70,7 +71,15 @@ impl Rig {
         args.push(std::env::current_exe().unwrap().into_os_string());
         args.extend(["--exact", test, "--ignored", "--nocapture"].map(Into::into));
         let program = PathBuf::from("/usr/bin/env");
-        let hsm = Hsm::start(config, WorkerCommand { program, args }, path("mark"));
+        let hsm = Hsm::start(
+            config,
+            WorkerCommand {
+                program,
+                args,
+                environment: std::collections::BTreeMap::new(),
+            },
+            path("mark"),
+        );
         hsm.opened().await.unwrap();
         Self { folder, hsm }
     }

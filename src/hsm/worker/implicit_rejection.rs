@@ -16,11 +16,30 @@ use super::known_answer;
 use super::return_value::Class;
 use super::seat::Seat;
 use super::settle;
-use crate::proto::worker::Unwrap;
-use crate::types::{DEK_LEN, Dek};
+use crate::proto::worker::{SecretProof, SecretProved, Unwrap};
+use crate::types::{DEK_LEN, Dek, Sha256};
 
 /// Separates this use of the secret from any other.
 const DOMAIN: &[u8] = b"kekd implicit rejection v1";
+
+/// What is signed to show which secret it is; no ciphertext is signed in this domain.
+const PROOF: &[u8] = b"kekd implicit rejection key proof v1";
+
+/// Shows which secret this is, and nothing of it: two tokens with the same answer stand in for a DEK
+/// in the same way.
+pub(super) fn secret_proof(
+    seat: &mut Seat,
+    request: &SecretProof,
+) -> Result<SecretProved, JobError> {
+    settle::retry_lost(seat, |seat| {
+        let key = seat.secret_key(request.key.as_ref())?;
+        let tag = seat.session()?.sign(&Mechanism::Sha256Hmac, key, PROOF)?;
+        let tag = Zeroizing::new(tag);
+        Ok(SecretProved {
+            sha256: Sha256::of(&tag).as_bytes().to_vec(),
+        })
+    })
+}
 
 /// The DEK, or what stands in for it.
 pub(super) fn unwrap(seat: &mut Seat, request: &Unwrap) -> Result<(Dek, Duration), JobError> {

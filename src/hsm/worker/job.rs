@@ -3,8 +3,8 @@
 use super::error::JobError;
 use super::seat::Seat;
 use super::{
-    attack, cage, data_object, destroy, generate, import, inventory, known_answer, probe,
-    read_back, rewrap, sign, unwrap,
+    attack, cage, data_object, destroy, generate, implicit_rejection, import, inventory,
+    known_answer, probe, read_back, rewrap, sign, unwrap,
 };
 use crate::proto::worker::{request::Op, response::Result as Answer};
 
@@ -14,6 +14,9 @@ pub(super) fn run(seat: &mut Seat, op: Op) -> Result<Answer, JobError> {
         Op::Unwrap(request) => Answer::Unwrapped(unwrap::unwrap(seat, &request)?),
         Op::Rewrap(request) => Answer::Rewrapped(rewrap::rewrap(seat, &request)?),
         Op::KnownAnswer(test) => Answer::KnownAnswered(known_answer::set(seat, test)?),
+        Op::SecretProof(request) => {
+            Answer::SecretProved(implicit_rejection::secret_proof(seat, &request)?)
+        }
         Op::SignDigest(request) => Answer::Signature(sign::digest(seat, &request)?),
         Op::SelfSign(request) => Answer::Signature(sign::certificate(seat, &request)?),
         Op::Generate(request) => Answer::Generated(generate::generate(seat, &request)?),

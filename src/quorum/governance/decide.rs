@@ -139,6 +139,29 @@ impl Governance {
         Ok(self.close(id, Phase::Vetoed, officer, String::new(), world.at))
     }
 
+    /// The officer behind a veto of a proposal whose execution has begun: one of those who may close
+    /// it. The fold takes no such veto, since what was begun ends with an entry of its own; whoever
+    /// can still end it asks here whether it may.
+    pub fn vetoes_execution(
+        &self,
+        id: ProposalId,
+        signature: &[u8],
+        at: UnixMs,
+    ) -> Result<String, Refusal> {
+        let standing = self.known(id)?;
+        let found = standing.phase(at);
+        if found != Phase::Executing {
+            return Err(Refusal::PhaseWrong {
+                act: "a veto of an execution",
+                expected: Phase::Executing.name(),
+                found,
+            });
+        }
+        let vetoers = self.vetoers(standing.proposal.operation.kind().approvers());
+        let text = standing.proposal.text();
+        Self::signer(&vetoers, VETO_NAMESPACE, text, signature)
+    }
+
     /// The node found that the time of a proposal is over.
     pub fn expire(&mut self, id: ProposalId, world: &World<'_>) -> Result<Vec<Effect>, Refusal> {
         let standing = self.known(id)?;

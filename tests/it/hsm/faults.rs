@@ -61,6 +61,7 @@ async fn a_module_that_hangs_at_the_start_is_started_again() {
     rig.script("C_Initialize 1 hang");
     let hsm = rig.start(HsmConfig {
         admin_timeout_ms: 5_000,
+        coverage_timeout_ms: 60_000,
         ..rig.faulty_config()
     });
     hsm.opened().await.unwrap();
@@ -75,6 +76,7 @@ async fn a_module_that_always_hangs_at_the_start_is_given_up_and_named() {
         rig.script(fault);
         let hsm = rig.start(HsmConfig {
             admin_timeout_ms: 1_000,
+            coverage_timeout_ms: 60_000,
             ..rig.faulty_config()
         });
         let error = hsm.opened().await.unwrap_err();

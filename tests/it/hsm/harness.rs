@@ -67,6 +67,7 @@ impl Rig {
             call_timeout_ms: 5_000,
             admin_timeout_ms: 30_000,
             proven_at_start: 32,
+            coverage_timeout_ms: 60_000,
             profiles_dir: None,
         }
     }
@@ -113,6 +114,7 @@ impl Rig {
                 env!("CARGO_BIN_EXE_kekd").into(),
                 "hsm-worker".into(),
             ],
+            environment: std::collections::BTreeMap::new(),
         };
         Hsm::start(config, command, self.token.pin_mark_file())
     }

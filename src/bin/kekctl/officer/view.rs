@@ -33,6 +33,8 @@ pub struct ProposalView {
     pub closed_by: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub keypair_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub waits_for: String,
 }
 
 impl From<&Found> for ProposalView {
@@ -54,6 +56,7 @@ impl From<&Found> for ProposalView {
             closed_because: said.closed_because.clone(),
             closed_by: said.closed_by.clone(),
             keypair_id: said.keypair_id.clone(),
+            waits_for: said.waits_for.clone(),
         }
     }
 }
@@ -89,7 +92,8 @@ impl fmt::Display for ProposalView {
         line("possession missing", &self.possession_missing.join(", "))?;
         line("closed because", &self.closed_because)?;
         line("closed by", &self.closed_by)?;
-        line("keypair id", &self.keypair_id)
+        line("keypair id", &self.keypair_id)?;
+        line("waits", &self.waits_for)
     }
 }
 

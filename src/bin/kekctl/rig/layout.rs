@@ -35,6 +35,9 @@ pub struct Mark {
     /// The front-end, where the rig has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lkm: Option<Lkm>,
+    /// The names of its replicas.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<String>,
 }
 
 /// The Local Key Manager before the rig's kekd.
@@ -63,6 +66,7 @@ impl Mark {
             environment,
             foreign_token: None,
             lkm: None,
+            replicas: Vec::new(),
         }
     }
 }
@@ -171,6 +175,14 @@ impl Layout {
 
     pub fn tokens(&self) -> PathBuf {
         self.dir.join("tokens")
+    }
+
+    pub fn replica_config(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("softhsm2-{name}.conf"))
+    }
+
+    pub fn replica_tokens(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("tokens-{name}"))
     }
 
     pub fn pin(&self) -> PathBuf {

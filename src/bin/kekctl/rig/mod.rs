@@ -3,6 +3,7 @@
 //! that exists. Whatever is insecure about a rig (the PIN lies beside the token, one person holds
 //! all officers' keys) is in the files it makes: nothing of it is built into kekd.
 
+mod clone;
 mod daemon;
 mod down;
 mod env;
@@ -13,6 +14,7 @@ mod lkm;
 mod notify;
 mod officers;
 mod pki;
+mod replica;
 mod settings;
 mod start;
 mod status;
@@ -46,6 +48,7 @@ enum Command {
     Status(status::Status),
     Stop(stop::Stop),
     Start(start::Start),
+    Clone(clone::Clone),
     Down(down::Down),
 }
 
@@ -63,6 +66,7 @@ impl Rig {
             Command::Status(command) => command.run(format).await,
             Command::Stop(command) => command.run(format),
             Command::Start(command) => command.run(format),
+            Command::Clone(command) => command.run(format),
             Command::Down(command) => command.run(format),
         }
     }

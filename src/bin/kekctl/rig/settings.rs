@@ -1,12 +1,14 @@
 //! The rig's kekd.toml: only what kekd has no default for, so that a rig runs with the limits a
 //! production node runs with.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::layout::Layout;
+use super::replica;
 use super::token::Token;
 
 /// What differs from rig to rig.
@@ -14,6 +16,8 @@ pub struct Settings<'a> {
     pub token: &'a Token,
     pub listen: SocketAddr,
     pub profiles_dir: Option<&'a Path>,
+    /// Names of the replicas.
+    pub replicas: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -21,6 +25,8 @@ struct Document<'a> {
     state_dir: PathBuf,
     node: &'a str,
     hsm: Hsm<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    token: Vec<Replica<'a>>,
     tcp: Tcp,
     unix: Unix,
 }
@@ -33,6 +39,12 @@ struct Hsm<'a> {
     pin_file: &'a Path,
     #[serde(skip_serializing_if = "Option::is_none")]
     profiles_dir: Option<&'a Path>,
+}
+
+#[derive(Serialize)]
+struct Replica<'a> {
+    name: &'a str,
+    environment: BTreeMap<&'static str, String>,
 }
 
 #[derive(Serialize)]
@@ -60,6 +72,12 @@ pub fn document(layout: &Layout, settings: &Settings<'_>) -> Result<String, toml
             pin_file: &settings.token.pin_file,
             profiles_dir: settings.profiles_dir,
         },
+        token: (settings.replicas.iter())
+            .map(|name| Replica {
+                name,
+                environment: BTreeMap::from([replica::variable(layout, name)]),
+            })
+            .collect(),
         tcp: Tcp {
             listen: settings.listen,
             certificate_file: layout.certificate("server"),
@@ -92,11 +110,15 @@ mod tests {
             token: &token,
             listen: "127.0.0.1:7443".parse().unwrap(),
             profiles_dir: None,
+            replicas: &["b".to_owned()],
         };
         let text = document(&layout, &settings).unwrap();
         let config: Config = toml::from_str(&text).unwrap();
         assert_eq!(config.hsm.token_serial, "007");
         assert_eq!(config.tcp.unwrap().listen, settings.listen);
         assert_eq!(config.unix.unwrap().socket, layout.socket());
+        let variables = &config.token.first().unwrap().environment;
+        let conf = layout.replica_config("b").display().to_string();
+        assert_eq!(variables.get("SOFTHSM2_CONF"), Some(&conf));
     }
 }

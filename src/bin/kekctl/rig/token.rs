@@ -14,7 +14,7 @@ use crate::status::hex;
 /// The label of a token made here.
 const LABEL: &str = "kekd-rig";
 /// The variable that shows SoftHSM2 its configuration (softhsm2.conf(5)).
-const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
+pub const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
 
 /// Where distributions put SoftHSM2's module.
 const MODULES: [&str; 6] = [
@@ -65,12 +65,7 @@ pub fn create(
     variables: &BTreeMap<String, String>,
 ) -> anyhow::Result<Token> {
     layout.folder("tokens")?;
-    let tokens = layout.tokens();
-    let config = format!(
-        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n\
-         slots.removable = false\n",
-        tokens.display()
-    );
+    let config = softhsm_config(&layout.tokens());
     layout.write(&layout.softhsm_config(), config.as_bytes())?;
     let pin = random_hex()?;
     layout.write(&layout.pin(), pin.as_bytes())?;
@@ -91,6 +86,15 @@ pub fn create(
         serial,
         pin_file: layout.pin(),
     })
+}
+
+/// SoftHSM2's configuration for the tokens in a folder.
+pub fn softhsm_config(tokens: &Path) -> String {
+    format!(
+        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n\
+         slots.removable = false\n",
+        tokens.display()
+    )
 }
 
 fn util(module: &Path, variables: &BTreeMap<String, String>) -> Command {

@@ -15,7 +15,7 @@ use super::existing::{Existing, Variable};
 use super::genesis::{KEKS_DEFAULT, NewKek};
 use super::layout::{ForeignToken, Layout, Lkm, Mark};
 use super::settings::Settings;
-use super::{Folder, daemon, env, genesis, lkm, officers, pki, settings, token};
+use super::{Folder, daemon, env, genesis, lkm, officers, pki, replica, settings, token};
 use crate::exit::Exit;
 use crate::output::{self, Format, Stream};
 
@@ -25,6 +25,7 @@ use crate::output::{self, Format, Stream};
 Examples:
   kekctl rig up ./rig
   kekctl rig up ./rig --kek recordings=kek-rsa-3072      # one KEK only: quicker
+  kekctl rig up ./rig --tokens 2                         # a replica, named b, beside the token
   kekctl rig up ./rig --module /usr/lib/softhsm/libsofthsm2.so --kekd target/release/kekd
 
 On a token that exists, with what its module wants in its environment:
@@ -39,6 +40,11 @@ pub struct Up {
     module: Option<PathBuf>,
     #[command(flatten)]
     existing: Option<Existing>,
+    /// Tokens in all: the rig's own, and copies of it as replicas named b, c and so on, up to 8.
+    /// Copy to them again with rig clone
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, conflicts_with = "Existing",
+          value_parser = clap::value_parser!(u8).range(1..=8))]
+    tokens: u8,
     /// A variable for the daemon and the rig's env file; may be given several times
     #[arg(long = "env", value_name = "NAME=VALUE")]
     variables: Vec<Variable>,
@@ -85,12 +91,16 @@ impl Up {
             token: &token,
             listen,
             profiles_dir: profiles_dir.as_deref(),
+            replicas: &mark.replicas,
         };
         let config = settings::document(&layout, &settings)?;
         layout.write(&layout.config(Role::Kekd), config.as_bytes())?;
 
         let signatures = sign_genesis(&layout, &self.keks)?;
         daemon::init(&layout, &mark, &signatures)?;
+        for name in &mark.replicas {
+            replica::create(&layout, name)?;
+        }
         let lkm_keks = genesis::keks_of_first_client(&self.keks);
         let front = lkm::create(&layout, &endpoint, https, local, lkm_keks)?;
         let pid = daemon::start_all(&layout, &mark)?;
@@ -135,6 +145,9 @@ impl Up {
         let variables = variables.map(|variable| (variable.name.clone(), variable.value.clone()));
         let environment = own_token.into_iter().chain(variables).collect();
         let mut mark = Mark::new(kekd, endpoint.to_owned(), environment);
+        let copies = usize::from(self.tokens).saturating_sub(1);
+        let names = replica::NAMES.into_iter().take(copies);
+        mark.replicas = names.map(str::to_owned).collect();
         mark.foreign_token = self.existing.as_ref().map(|existing| ForeignToken {
             label: existing.token_label.clone(),
             serial: existing.token_serial.clone(),
