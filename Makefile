@@ -53,10 +53,10 @@ modules: setup ## the PKCS#11 modules for tests
 kill-loop: modules ## 500 kills while versions are made (KEKD_KILLS=NUMBER for another number)
 	cargo test --locked --test it -- --ignored --nocapture saga_kill::kill_loop
 
-audit-million: ## a million audit records: start, verification, questions, a drop, timed (KEKD_RECORDS=NUMBER)
+audit-million: ## a million audit records: start, verification, questions, a drop, timed (AUDIT_RECORDS=NUMBER)
 	cargo test --locked --release --test it -- --ignored --nocapture --exact audit::scale::a_million_records
 
-soak: modules ## a million unwraps leave no memory behind (KEKD_UNWRAPS=NUMBER for another number)
+soak: modules ## a million unwraps leave no memory behind (SOAK_UNWRAPS=NUMBER for another number)
 	cargo test --locked --test it -- --ignored --nocapture --exact soak::a_million_unwraps
 
 killed: setup ## kill -9 under load, 200 times: each DEK has its record
@@ -65,3 +65,4 @@ killed: setup ## kill -9 under load, 200 times: each DEK has its record
 bench: setup ## P1-P9 beside the raw module, in a release build (QUICK=1: in two minutes)
 	cargo build --release $(MODULES) --package kekd-test-null
 	cargo bench --locked --bench table -- $(if $(QUICK),--quick)
+	$(if $(QUICK),,$(MAKE) bench-lkm)

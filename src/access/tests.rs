@@ -83,7 +83,8 @@ fn the_user_of_everybody_without_a_mapping_is_nobody() {
 #[test]
 fn each_role_reaches_its_actions_and_no_other() {
     use Action::{
-        Govern, ReadAudit, ReadGovernance, ReadKeys, ReadLedger, ReadStatus, Stop, Unwrap,
+        DropAudit, Govern, ReadAudit, ReadGovernance, ReadKeys, ReadLedger, ReadStatus, Stop,
+        Unwrap,
     };
     let all = [
         Unwrap,
@@ -91,6 +92,7 @@ fn each_role_reaches_its_actions_and_no_other() {
         ReadStatus,
         ReadLedger,
         ReadAudit,
+        DropAudit,
         ReadGovernance,
         Govern,
         Stop,
@@ -114,7 +116,14 @@ fn each_role_reaches_its_actions_and_no_other() {
         ),
         (
             Role::Auditor,
-            &[ReadKeys, ReadStatus, ReadLedger, ReadAudit, ReadGovernance],
+            &[
+                ReadKeys,
+                ReadStatus,
+                ReadLedger,
+                ReadAudit,
+                DropAudit,
+                ReadGovernance,
+            ],
         ),
     ];
     for (role, allowed) in table {

@@ -19,7 +19,7 @@ pub struct Stub {
     pub until: u64,
     /// SHA-256 of the archive that holds them.
     pub archive: Sha256,
-    /// [`tiles_digest`] of their tiles.
+    /// SHA-256 over a line for each of their tiles: number, root, earliest and latest time.
     pub tiles: Sha256,
     /// The size of the checkpoint in the archive.
     pub signed: u64,

@@ -31,13 +31,16 @@ fn faulty(sessions: usize, limits: &str) -> Faulty {
 
 async fn until_waiting(rig: &Rig, count: usize) {
     let operator = rig.client("operator").await;
-    loop {
+    let mut found = 0;
+    for _ in 0..6_000 {
         let token = operator.status().await.unwrap().token.unwrap();
-        if usize::try_from(token.queue_len).unwrap() == count {
+        found = usize::try_from(token.queue_len).unwrap();
+        if found == count {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    panic!("{found} calls wait, and not {count}");
 }
 
 fn named(call: UnwrapCall, name: &str) -> UnwrapCall {

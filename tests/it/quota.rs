@@ -129,16 +129,20 @@ async fn a_quota_recovers_and_its_alarm_ends() {
     rig.start();
     let client = rig.client("lkm-1").await;
     let kek = Kek::of(&client, "recordings").await;
-    let mut last = String::new();
-    while last != "FAILURE_QUOTA" {
-        last = reason(&client.unwrap(bad(&kek)).await.err().unwrap()).to_owned();
+    let mut heard = Vec::new();
+    while !heard.contains(&"FAILURE_QUOTA".to_owned()) {
+        assert!(heard.len() < 100, "the quota is never spent");
+        heard.push(refusal(client.unwrap(bad(&kek)).await.err().unwrap()).reason);
     }
     assert_eq!(status(&rig).await.oracle_alarms.len(), 1);
     while let Err(error) = good(&client, &kek).await {
         assert_eq!(reason(&error), "FAILURE_QUOTA");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    let mut looks = 0;
     while !status(&rig).await.oracle_alarms.is_empty() {
+        looks += 1;
+        assert!(looks < 1_200, "the alarm does not end");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(rig.log().contains("the oracle alarm has ended"));

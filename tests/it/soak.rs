@@ -94,7 +94,7 @@ async fn a_million_unwraps() {
         text.replace(old.unwrap(), &new)
     });
     rig.start();
-    let count = std::env::var_os("KEKD_UNWRAPS");
+    let count = std::env::var_os("SOAK_UNWRAPS");
     let count = count.map_or(1_000_000, |count| count.to_str().unwrap().parse().unwrap());
     let restarts = async || {
         let status = rig.client("operator").await.status().await.unwrap();

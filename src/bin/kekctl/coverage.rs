@@ -20,7 +20,8 @@ use crate::output::{self, Format, Stream};
 ///
 /// Proven means: the key's attributes are those of its profile, what the profile forbids was tried
 /// and refused, and the token unwrapped a value that was wrapped outside under the key that the
-/// ledger names, all through the worker process that serves now.
+/// ledger names: in this process of kekd, and on a replica through the worker that serves now. What
+/// is not proven yet is before its first use, and by and by.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

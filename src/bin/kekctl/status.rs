@@ -246,7 +246,7 @@ impl fmt::Display for Node {
         }
         writeln!(
             f,
-            "unwraps   {} released, {} refused, {} of them only counted",
+            "unwraps   {} released, {} refused, {} refusals not recorded",
             counters.unwraps_released, counters.unwraps_refused, counters.refusals_unrecorded
         )?;
         write!(
@@ -359,7 +359,7 @@ replica   b, required: ready, serves 4 versions, 9 unwraps
 worker    process 8, 0 restarts, 0 sessions, 0 calls waiting
 ledger    5 entries, writable
 audit     0 records, NOT WRITABLE
-unwraps   0 released, 0 refused, 0 of them only counted
+unwraps   0 released, 0 refused, 0 refusals not recorded
 callers   0 connections, 0 refused";
         assert_eq!(node.to_string(), expected);
     }

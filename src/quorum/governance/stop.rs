@@ -30,7 +30,7 @@ const HOST: &str = "host";
 
 impl Governance {
     /// Judges a suspension that is to become an entry: what it stops, and who stops it. More is asked
-    /// of it than of one that the ledger has: it must say something new ([`Self::says_something`]).
+    /// of it than of one that the ledger has: it must say something new (`says_something`).
     pub fn judge_suspension(
         &self,
         statement: &[u8],

@@ -15,13 +15,13 @@ const DAYS: u64 = 10;
 const DAY_MS: u64 = 86_400_000;
 const FIRST_DAY_MS: u64 = 1_795_219_200_000;
 
-/// A tenth of the records: a million, or as many as `KEKD_RECORDS` says.
+/// A tenth of the records: a million, or as many as `AUDIT_RECORDS` says.
 #[expect(
     clippy::disallowed_methods,
     reason = "how long it takes is for whoever runs it"
 )]
 fn a_day() -> usize {
-    let records = std::env::var_os("KEKD_RECORDS");
+    let records = std::env::var_os("AUDIT_RECORDS");
     let records: usize = records.map_or(1_000_000, |it| it.to_str().unwrap().parse().unwrap());
     (records / 1000).max(10) * 100
 }

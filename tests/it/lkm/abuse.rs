@@ -176,6 +176,25 @@ async fn who_asks_too_often_is_told_to_wait_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn an_address_that_asks_too_often_is_told_to_wait_whoever_it_says_it_is() {
+    let rig = Rig::serving();
+    let (front, _) = strict(&rig, &[("requests_per_s_of_address", 5)]).await;
+    let mut connection = front.connect().await;
+    let mut statuses = std::collections::BTreeSet::new();
+    for _ in 0..30 {
+        let mut call = front.post(Vec::new());
+        call.authorization = None;
+        let reply = connection.send(call).await.unwrap();
+        statuses.insert(reply.status.as_u16());
+        assert_eq!(
+            reply.headers.contains_key("retry-after"),
+            reply.status == 503
+        );
+    }
+    assert_eq!(statuses, [401, 503].into());
+}
+
+#[tokio::test]
 async fn only_listed_sources_connect() {
     let rig = Rig::serving();
     let mut front = Front::stopped(&rig);

@@ -40,6 +40,8 @@ pub struct Front {
     pub key: String,
     /// Where set, it is handed over as systemd does, and `https.listen` is not.
     pub socket: Option<TcpListener>,
+    /// Variables it gets beside its own.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Front {
@@ -58,6 +60,7 @@ impl Front {
             id: "rig-cloud".to_owned(),
             key: rig_key(rig),
             socket: None,
+            environment: Vec::new(),
         };
         front.set("https", "listen", format!("127.0.0.1:{port}"));
         front.set("https", "public_port", i64::from(port));
@@ -96,6 +99,7 @@ impl Front {
             id: self.id.clone(),
             key: self.key.clone(),
             socket: None,
+            environment: Vec::new(),
             dir,
         };
         front.set("https", "listen", format!("127.0.0.1:{port}"));
@@ -133,6 +137,7 @@ impl Front {
             Some(socket) => handed_over(socket),
         };
         let child = command
+            .envs(self.environment.iter().cloned())
             .args(["serve", "--config"])
             .arg(self.config())
             .stdout(Stdio::null())
@@ -149,6 +154,11 @@ impl Front {
     /// Asks it to stop (SIGTERM), and waits until it has: how it ended.
     pub async fn stop(&mut self) -> ExitStatus {
         kill_process(self.pid(), Signal::TERM).unwrap();
+        self.ended().await
+    }
+
+    /// Waits until it has ended: how.
+    pub async fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         tokio::task::spawn_blocking(move || child.wait().unwrap())
             .await

@@ -3,6 +3,7 @@
 
 mod abuse;
 mod bench;
+mod credentials;
 mod faults;
 mod front;
 mod pair;

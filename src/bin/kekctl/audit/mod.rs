@@ -22,7 +22,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Format;
 
-/// Read, verify and archive the audit log: every attempt to unwrap, and how it ended
+/// Read, verify and archive the audit log: every attempt, and how it ended
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
