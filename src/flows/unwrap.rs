@@ -153,7 +153,8 @@ impl Node {
             ..Draft::new(identity.to_string(), request_id)
         };
         let error = UnwrapError::Malformed(malformed.error);
-        self.refused(identity, draft, error).await
+        // On the heap, so that those who still wait for their turn, who may be many, stay small.
+        Box::pin(self.refused(identity, draft, error)).await
     }
 
     async fn attempt(
