@@ -22,7 +22,10 @@ pub(super) fn attack(seat: &mut Seat, request: &Attack) -> Result<AttackReport, 
     let profile = generate::parse(&request.profile)?;
     let (target, object_id) = read_back::key_of(seat, &profile, request.key.as_ref())?;
     let spki = match profile.kind() {
-        KeyKind::Rsa { .. } | KeyKind::EcP256 => key::spki(seat.session()?, target, &object_id)?,
+        KeyKind::Rsa { .. } | KeyKind::EcP256 => {
+            let public = seat.public_key(&object_id)?;
+            key::spki_beside(seat.session()?, target, &object_id, || Ok(public))?
+        }
         KeyKind::GenericSecret => Vec::new(),
     };
     let mut siege = Siege {

@@ -86,17 +86,27 @@ pub(super) fn spki(
     object: ObjectHandle,
     object_id: &[u8; 16],
 ) -> Result<Vec<u8>, JobError> {
+    let public = || find_public(session, object_id);
+    spki_beside(session, object, object_id, public)
+}
+
+/// The same, where somebody knows the public key object: to search for it is to look at every object
+/// of the token.
+pub(super) fn spki_beside(
+    session: &Session,
+    object: ObjectHandle,
+    object_id: &[u8; 16],
+    public: impl FnOnce() -> Result<ObjectHandle, JobError>,
+) -> Result<Vec<u8>, JobError> {
     match attribute(session, object, AttributeType::KeyType)? {
         Some(Attribute::KeyType(KeyType::RSA)) => {
             if let Some(spki) = public_key::rsa(session, object)? {
                 return Ok(spki);
             }
-            let public = find_public(session, object_id)?;
-            public_key::rsa(session, public)?.ok_or_else(|| unreadable(object_id))
+            public_key::rsa(session, public()?)?.ok_or_else(|| unreadable(object_id))
         }
         Some(Attribute::KeyType(KeyType::EC)) => {
-            let public = find_public(session, object_id)?;
-            let key = public_key::ec_p256(session, public)?;
+            let key = public_key::ec_p256(session, public()?)?;
             key.map(|key| key.spki().to_vec())
                 .ok_or_else(|| unreadable(object_id))
         }

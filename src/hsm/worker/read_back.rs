@@ -186,8 +186,8 @@ impl Comparison<'_> {
             };
             self.report("CKA_PUBLIC_EXPONENT", public_exponent.to_string(), found);
         }
-        let of_private = key::spki(self.session, private, object_id)?;
-        let of_public = key::spki(self.session, self.object, object_id)?;
+        let spki = |half| key::spki_beside(self.session, half, object_id, || Ok(self.object));
+        let (of_private, of_public) = (spki(private)?, spki(self.object)?);
         let sha256 = |spki: &[u8]| crate::types::Sha256::of(spki).to_string();
         self.report("the public key", sha256(&of_private), sha256(&of_public));
         Ok(())
