@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::label;
 use super::open::OpenError;
-use crate::hsm::{Hsm, KeyRef, Object, ObjectClass, transport_object_id};
+use crate::audit;
+use crate::hsm::{Hsm, HsmError, KeyRef, Object, ObjectClass, transport_object_id};
 use crate::keyring::Keyring;
 use crate::keyring::Version;
 use crate::ledger::{self, Ledger, State};
@@ -20,16 +21,35 @@ const STRANGERS_SHOWN_MAX: usize = 8;
 /// Characters of a label that are shown: labels in the token need not be ours.
 const LABEL_SHOWN_MAX: usize = 64;
 
-/// Whether pin and anchor in the token are those of this ledger, and which head the anchor names;
-/// `None` where a crash left several.
-pub(super) async fn check_ties(
-    hsm: &Hsm,
-    ledger: &Mutex<Ledger>,
-) -> Result<Option<Head>, OpenError> {
-    let pins = hsm.read_data(ledger::PIN_LABEL).await?;
-    let anchors = hsm.read_data(ledger::ANCHOR_LABEL).await?;
-    let ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(ledger::judge(&pins, &anchors, &ledger)?)
+/// What ties the token to an instance, as it was read.
+pub(super) struct Ties {
+    pins: Vec<Vec<u8>>,
+    anchors: Vec<Vec<u8>>,
+    pub(super) audit_anchors: Vec<Vec<u8>>,
+}
+
+impl Ties {
+    pub(super) async fn read(hsm: &Hsm) -> Result<Self, HsmError> {
+        let labels = [ledger::PIN_LABEL, ledger::ANCHOR_LABEL, audit::ANCHOR_LABEL];
+        let [pins, anchors, audit_anchors] = hsm.read_data(labels).await?;
+        Ok(Self {
+            pins,
+            anchors,
+            audit_anchors,
+        })
+    }
+
+    /// Whether pin and anchor are those of this ledger, and which head the anchor names; `None` where
+    /// a crash left several.
+    pub(super) fn judge(&self, ledger: &Mutex<Ledger>) -> Result<Option<Head>, OpenError> {
+        let ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(ledger::judge(&self.pins, &self.anchors, &ledger)?)
+    }
+}
+
+/// Whether pin and anchor in the token are those of this ledger now.
+pub(super) async fn check_ties(hsm: &Hsm, ledger: &Mutex<Ledger>) -> Result<(), OpenError> {
+    Ties::read(hsm).await?.judge(ledger).map(drop)
 }
 
 /// Every key that the token must hold, with its label: first the instance's own, then those of KEKs.

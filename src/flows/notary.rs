@@ -104,7 +104,7 @@ impl Node {
             let pin = Pin {
                 instance_id: state.instance_id(),
             };
-            if self.hsm.read_data(PIN_LABEL).await? != [pin.to_bytes()] {
+            if self.hsm.read_data([PIN_LABEL]).await? != [[pin.to_bytes()]] {
                 self.vigil.hurry();
                 return Ok(());
             }

@@ -4,24 +4,31 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::holdings::{Holdings, check_ties, in_token, orphans, remains, strangers};
+use super::holdings::{Holdings, Ties, in_token, orphans, remains, strangers};
 use super::inspect::{InspectError, Seen, inspect};
 use super::proofs::{Proofs, parse_profile};
 use super::prover::prove_first;
 use super::stop::Switch;
 use super::vigil::Findings;
 use super::{Node, label};
-use crate::audit::{self, AuditError, Journal};
+use crate::audit::{self, AuditError, Journal, Mismatch};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hsm::profile::ProfileError;
-use crate::hsm::{Capabilities, Fleet, HsmError, KeyRef, Token};
+use crate::hsm::{Capabilities, Fleet, Hsm, HsmError, KeyRef, Token};
 use crate::ledger::{Ledger, LedgerError, State, TokenIdentity};
+use crate::merkle::{Head, LogKey};
 use crate::stops::{Stops, StopsError};
 use crate::types::{Padding, RequestId, Sha256};
+
+/// Looks at a start for what ties the token to this instance, and the pause between two.
+const LOOKS_MAX: u32 = 4;
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a node does not open.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +107,19 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether an object that ties the token to this instance is not there.
+    fn is_absence(&self) -> bool {
+        let of_ledger = matches!(
+            self,
+            Self::Ledger(LedgerError::ObjectCount { found: 0, .. })
+        );
+        let none = Mismatch::AnchorCount { found: 0 };
+        of_ledger
+            || matches!(self, Self::Audit(AuditError::Mismatch { mismatch, .. }) if *mismatch == none)
+    }
+}
+
 /// Opens the node that `config` describes, through handles on its tokens that were just started. It
 /// waits for the primary alone: a replica that does not open is told of, and serves when it does.
 pub async fn open(config: &Config, fleet: Arc<Fleet>, clock: Clock) -> Result<Node, OpenError> {
@@ -121,9 +141,7 @@ pub async fn open(config: &Config, fleet: Arc<Fleet>, clock: Clock) -> Result<No
     info!(capabilities = ?capabilities.names(), "the token was probed");
     let ledger_reader = ledger.reader()?;
     let ledger = Arc::new(Mutex::new(ledger));
-    let anchored = check_ties(&hsm, &ledger).await?;
-    let audit_anchors = hsm.read_data(audit::ANCHOR_LABEL).await?;
-    let judged = journal.judge(state.log_key(), &audit_anchors)?;
+    let (anchored, judged) = tie(&hsm, &ledger, &journal, state.log_key()).await?;
     record_loss(&journal, &judged).await?;
 
     let objects = hsm.inventory().await?;
@@ -167,6 +185,33 @@ pub async fn open(config: &Config, fleet: Arc<Fleet>, clock: Clock) -> Result<No
         found,
         anchored.map(|head| head.size),
     ))
+}
+
+/// Whether the token is tied to this ledger and this audit log. A start may follow a kill: the worker
+/// of the daemon that is gone, or the token itself, may still be putting a new anchor in the place of
+/// the last. So where nothing is found it looks again before it refuses.
+async fn tie(
+    hsm: &Hsm,
+    ledger: &Mutex<Ledger>,
+    journal: &Journal,
+    key: &LogKey,
+) -> Result<(Option<Head>, audit::Judged), OpenError> {
+    let mut looks = 1;
+    loop {
+        let ties = Ties::read(hsm).await?;
+        let judged = ties.judge(ledger).and_then(|anchored| {
+            let judged = journal.judge(key, &ties.audit_anchors)?;
+            Ok((anchored, judged))
+        });
+        match judged {
+            Err(why) if why.is_absence() && looks < LOOKS_MAX => {
+                warn!(%why, "the token is looked at again");
+                sleep(LOOK_AGAIN).await;
+                looks += 1;
+            }
+            judged => return judged,
+        }
+    }
 }
 
 /// A loss that the host's administrator accepted is the first thing the log says after it.

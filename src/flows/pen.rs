@@ -153,7 +153,7 @@ impl Node {
     /// nor followed.
     async fn token_is_tied(&self) -> Result<(), PenError> {
         match holdings::check_ties(&self.hsm, &self.pen.ledger).await {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(OpenError::Hsm(why)) => Err(PenError::Hsm(why)),
             Err(disagreement) => {
                 error!(%disagreement, "no entry is written: the token is not tied to this ledger");

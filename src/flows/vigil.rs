@@ -202,7 +202,7 @@ impl Watcher {
     /// The ties each time. The keys as often as their number allows: what was found before stays.
     async fn look(&mut self, cause: Cause) -> Result<Findings, HsmError> {
         let foreign = match holdings::check_ties(&self.hsm, &self.ledger).await {
-            Ok(_) => None,
+            Ok(()) => None,
             Err(OpenError::Hsm(why)) => return Err(why),
             Err(disagreement) => Some(disagreement.to_string()),
         };

@@ -222,17 +222,26 @@ impl Hsm {
         objects.objects.into_iter().map(Object::try_from).collect()
     }
 
-    /// The values of all data objects with this label, in no particular order.
-    pub async fn read_data(&self, label: &str) -> Result<Vec<Vec<u8>>, HsmError> {
+    /// The values of all data objects with these labels, for each label in no particular order.
+    pub async fn read_data<const N: usize>(
+        &self,
+        labels: [&str; N],
+    ) -> Result<[Vec<Vec<u8>>; N], HsmError> {
         let op = Op::ReadData(proto::ReadData {
-            label: label.to_owned(),
+            labels: labels.map(str::to_owned).to_vec(),
         });
         let Answered::DataObjects(objects) =
             self.act("ReadData", op, None, Kind::Repeatable).await?
         else {
             return Err(HsmError::wrong_kind("ReadData"));
         };
-        Ok(objects.values)
+        let mut found = [const { Vec::new() }; N];
+        for (at, value) in objects.labels.into_iter().zip(objects.values) {
+            if let Some(values) = usize::try_from(at).ok().and_then(|at| found.get_mut(at)) {
+                values.push(value);
+            }
+        }
+        Ok(found)
     }
 
     /// Writes a data object. Where [`DataKind::Fixed`] is cut short the outcome is unknown;

@@ -106,6 +106,7 @@ mod tests {
     fn a_message_is_read_from_the_frames_own_bytes() {
         let objects = DataObjects {
             values: vec![vec![7; 32], vec![]],
+            labels: vec![0, 0],
         };
         let body = Zeroizing::new(objects.encode_to_vec());
         assert_eq!(decode::<DataObjects>(body).unwrap(), objects);
@@ -121,6 +122,7 @@ mod tests {
     fn lengths_are_bounded_both_ways() {
         let long = DataObjects {
             values: vec![vec![0; FRAME_LEN_MAX]],
+            labels: Vec::new(),
         };
         assert!(matches!(encode(&long), Err(FrameError::TooLong { .. })));
         assert_eq!(body_len([0, 128, 0, 0]).unwrap(), FRAME_LEN_MAX);

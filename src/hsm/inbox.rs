@@ -80,7 +80,8 @@ mod tests {
     fn frames(lens: &[usize]) -> Vec<u8> {
         let frame = |len: &usize| {
             let values = vec![vec![7; *len]];
-            encode(&DataObjects { values }).unwrap().to_vec()
+            let labels = Vec::new();
+            encode(&DataObjects { values, labels }).unwrap().to_vec()
         };
         lens.iter().flat_map(frame).collect()
     }

@@ -159,7 +159,7 @@ fn link(in_flight_max: usize) -> (Arc<Link>, super::link::Pumps, StdUnixStream) 
 
 fn read_data() -> Op {
     Op::ReadData(proto::ReadData {
-        label: "kekd".to_owned(),
+        labels: vec!["kekd".to_owned()],
     })
 }
 

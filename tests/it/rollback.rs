@@ -93,6 +93,30 @@ async fn an_older_clone_of_the_token_is_caught_up_or_refused() {
     }
 }
 
+/// A start right behind a kill: the worker of the daemon that was killed may still be putting a new
+/// anchor in the place of the last. Here that takes it a second.
+#[tokio::test]
+async fn an_anchor_that_is_being_replaced_is_waited_for() {
+    let rig = serving(Rig::stopped());
+    rig.kill();
+    let label = ["--type", "data", "--label", "kekd anchor"];
+    let value = rig.dir.join("anchor");
+    let value = value.to_str().unwrap();
+    let read = [&["--read-object", "--output-file", value], &label[..]].concat();
+    must(&mut rig.pkcs11_tool(&read));
+    must(&mut rig.pkcs11_tool(&[&["--delete-object"], &label[..]].concat()));
+    let said = rig.log().len();
+    std::thread::scope(|scope| {
+        scope.spawn(|| rig.start());
+        while !rig.log()[said..].contains("the token is looked at again") {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let write = [&["--write-object", value, "--private"], &label[..]].concat();
+        must(&mut rig.pkcs11_tool(&write));
+    });
+    assert!(rig.client("operator").await.status().await.unwrap().ready);
+}
+
 /// A start that finds everything as it was changes nothing in the token.
 #[tokio::test]
 async fn a_start_that_changes_nothing_writes_nothing_to_the_token() {

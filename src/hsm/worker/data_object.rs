@@ -15,19 +15,34 @@ const VALUE_LEN_MAX: usize = 16 * 1024;
 /// `CKA_APPLICATION` of what is written here.
 const APPLICATION: &[u8] = b"kekd";
 
-/// The values of all data objects with this label.
+/// The values of all data objects with one of these labels. One search, for each goes through all
+/// objects of the token.
 pub(super) fn read(seat: &mut Seat, request: &ReadData) -> Result<DataObjects, JobError> {
-    generate::check_label(&request.label)?;
-    let values = settle::retry_lost(seat, |seat| {
-        seat.list(|session| {
-            let objects = find(session, &request.label)?;
-            objects
-                .into_iter()
-                .map(|object| value_of(session, object))
-                .collect()
-        })
+    for label in &request.labels {
+        generate::check_label(label)?;
+    }
+    let found = settle::retry_lost(seat, |seat| {
+        seat.list(|session| labelled(session, &request.labels))
     })?;
-    Ok(DataObjects { values })
+    let (labels, values) = found.into_iter().unzip();
+    Ok(DataObjects { values, labels })
+}
+
+fn labelled(session: &Session, labels: &[String]) -> Result<Vec<(u32, Vec<u8>)>, JobError> {
+    let mut found = Vec::new();
+    for object in key::find_all(session, &[Attribute::Class(ObjectClass::DATA)])? {
+        let Some(Attribute::Label(label)) = key::attribute(session, object, AttributeType::Label)?
+        else {
+            continue;
+        };
+        for (at, _) in (0..)
+            .zip(labels)
+            .filter(|(_, wanted)| wanted.as_bytes() == label)
+        {
+            found.push((at, value_of(session, object)?));
+        }
+    }
+    Ok(found)
 }
 
 fn value_of(session: &Session, object: ObjectHandle) -> Result<Vec<u8>, JobError> {

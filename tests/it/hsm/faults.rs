@@ -102,11 +102,11 @@ async fn a_change_that_was_cut_short_is_not_made_twice() {
     let error = hsm.write_data("kekd pin", b"once", kind).await.unwrap_err();
     assert!(matches!(error, HsmError::OutcomeUnknown { .. }), "{error}");
     assert_eq!(error.next(), Next::Fatal);
-    assert!(hsm.read_data("kekd pin").await.unwrap().is_empty());
+    assert!(hsm.read_data(["kekd pin"]).await.unwrap()[0].is_empty());
     rig.script("C_CreateObject 1 exit");
     let kind = kekd::hsm::DataKind::Replace;
     hsm.write_data("kekd head", b"1", kind).await.unwrap();
-    assert_eq!(hsm.read_data("kekd head").await.unwrap(), [b"1"]);
+    assert_eq!(hsm.read_data(["kekd head"]).await.unwrap(), [[b"1"]]);
     hsm.shutdown().await;
 }
 

@@ -145,11 +145,11 @@ async fn data_objects_are_fixed_or_replaced() {
     let fixed = |value| hsm.write_data("kekd pin", value, DataKind::Fixed);
     fixed(b"once").await.unwrap();
     assert!(fixed(b"twice").await.is_err());
-    assert_eq!(hsm.read_data("kekd pin").await.unwrap(), [b"once"]);
+    assert_eq!(hsm.read_data(["kekd pin"]).await.unwrap(), [[b"once"]]);
     for value in [b"1", b"2"] {
         let replaced = hsm.write_data("kekd head", value, DataKind::Replace);
         replaced.await.unwrap();
-        assert_eq!(hsm.read_data("kekd head").await.unwrap(), [value]);
+        assert_eq!(hsm.read_data(["kekd head"]).await.unwrap(), [[value]]);
     }
     hsm.shutdown().await;
 }

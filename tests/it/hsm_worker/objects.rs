@@ -21,7 +21,7 @@ fn write(worker: &mut Worker, label: &str, value: &[u8], replace: bool) -> Resul
 
 fn read(worker: &mut Worker, label: &str) -> Vec<Vec<u8>> {
     let request = ReadData {
-        label: label.to_owned(),
+        labels: vec![label.to_owned()],
     };
     match worker.call(Op::ReadData(request)).unwrap() {
         Answer::DataObjects(data) => data.values,
