@@ -53,16 +53,6 @@ impl Line {
         })
     }
 
-    /// So many may be inside from now on. Where more are, no one is called until there are fewer.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for tokens that come and go; there is one yet")
-    )]
-    pub(super) fn set_capacity(self: &Arc<Self>, capacity: usize) {
-        self.roster().set_capacity(capacity);
-        self.call();
-    }
-
     /// How many calls of clients wait.
     pub(super) fn clients(&self) -> usize {
         self.roster().clients()

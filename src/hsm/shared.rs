@@ -24,9 +24,6 @@ use crate::types::Padding;
 /// damaged, hardly so many.
 const WITNESSES_MAX: usize = 4;
 
-/// Calls that may be inside the worker beside those that its sessions work on.
-const SLACK: usize = 0;
-
 /// [`HsmState`], with the link that serves.
 #[derive(Clone)]
 pub(super) enum Stage {
@@ -64,7 +61,7 @@ struct Remembered {
 impl Shared {
     pub(super) fn new(config: HsmConfig, pin_mark_file: PathBuf) -> Self {
         Self {
-            line: Line::new(config.sessions + SLACK, config.queue_len_max),
+            line: Line::new(config.sessions, config.queue_len_max),
             config,
             pin_mark_file,
             worker_restarts: AtomicU64::new(0),

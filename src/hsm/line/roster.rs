@@ -79,10 +79,6 @@ impl Roster {
         }
     }
 
-    pub(super) const fn set_capacity(&mut self, capacity: usize) {
-        self.capacity = capacity;
-    }
-
     /// How many wait, the daemon's own calls included.
     pub(super) fn len(&self) -> usize {
         self.own.len() + self.clients()

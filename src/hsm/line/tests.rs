@@ -91,16 +91,6 @@ async fn a_deadline_or_a_caller_who_leaves_frees_the_place_in_the_line() {
 }
 
 #[tokio::test]
-async fn capacity_that_comes_back_calls_those_who_wait() {
-    let line = Line::new(0, 8);
-    let far = Instant::now() + LONG;
-    let waiter = waits(&line, Lane::Bulk, far);
-    until_len(&line, 1).await;
-    line.set_capacity(1);
-    waiter.await.unwrap().unwrap();
-}
-
-#[tokio::test]
 async fn only_as_many_go_in_as_may_still_fail_and_settling_calls_the_next() {
     let line = Line::new(8, 64);
     let quota = Quota::new(2, Duration::from_secs(600), Clock::System);

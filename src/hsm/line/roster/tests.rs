@@ -173,7 +173,6 @@ enum Step {
     Leave(usize),
     Release,
     Call,
-    Capacity(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -184,21 +183,22 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<prop::sample::Index>().prop_map(|index| Step::Leave(index.index(64))),
         4 => Just(Step::Release),
         6 => Just(Step::Call),
-        1 => (0..6_usize).prop_map(Step::Capacity),
     ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever comes and goes: never more inside than the capacity was at that call, never more
-    /// waiting than there is room for, nobody lost or called twice; a caller that waits in a lane is
+    /// Whatever comes and goes: never more inside than the capacity, never more waiting
+    /// than there is room for, nobody lost or called twice; a caller that waits in a lane is
     /// called before any other of it is called twice; bulk that waits is called with every eighth.
     #[test]
-    fn bounds_no_loss_and_fairness(steps in prop::collection::vec(step(), 1..300)) {
+    fn bounds_no_loss_and_fairness(
+        capacity in 1..6_usize,
+        steps in prop::collection::vec(step(), 1..300),
+    ) {
         let callers: Vec<Identity> = (0..5).map(|n| caller(&n.to_string())).collect();
-        let mut roster = Roster::new(2, 24);
-        let mut capacity = 2;
+        let mut roster = Roster::new(capacity, 24);
         // Ticket to its lane and caller; who is not in it is inside or gone.
         let mut waiting: BTreeMap<u64, Option<(Lane, usize)>> = BTreeMap::new();
         let mut called_since: HashMap<(Lane, usize), Vec<usize>> = HashMap::new();
@@ -242,10 +242,6 @@ proptest! {
                 Step::Release => {
                     roster.release();
                     inside = inside.saturating_sub(1);
-                }
-                Step::Capacity(to) => {
-                    capacity = to;
-                    roster.set_capacity(to);
                 }
                 Step::Call => {
                     let Some(called) = roster.call_next(Instant::now(), Duration::ZERO) else {
