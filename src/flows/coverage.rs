@@ -2,11 +2,13 @@
 //! the vigil and the watch over replicas have found.
 
 use super::Node;
+use super::keys::KeysError;
 use super::label;
+use crate::access::Identity;
 use crate::clock::UnixMs;
 use crate::config::PRIMARY;
 use crate::hsm::{Hsm, HsmState, Replica, Standing};
-use crate::keyring::{Version, VersionState};
+use crate::keyring::{KeyringError, Version, VersionState};
 use crate::types::{KekName, KeypairId};
 
 /// What a token is known to hold of one version.
@@ -73,8 +75,16 @@ impl Coverage {
 }
 
 impl Node {
-    /// Which version is proven on which token, of one KEK or of all.
-    pub fn coverage(&self, kek: Option<&KekName>) -> Coverage {
+    /// Which version is proven on which token, of one KEK or of all that the caller may see.
+    pub fn coverage(
+        &self,
+        identity: &Identity,
+        kek: Option<&KekName>,
+    ) -> Result<Coverage, KeysError> {
+        let caller = self.reader(identity)?;
+        if let Some(kek) = kek {
+            caller.sight(kek)?;
+        }
         let fleet = &self.fleet;
         let mut tokens = vec![CoveringToken {
             name: PRIMARY.to_owned(),
@@ -87,7 +97,7 @@ impl Node {
             state: replica.hsm().status().state,
         }));
         let state = self.snapshot();
-        let is_asked = |name: &KekName| kek.is_none_or(|kek| kek == name);
+        let is_asked = |name: &KekName| kek.map_or_else(|| caller.sees(name), |kek| kek == name);
         let known = super::holdings::in_token(&state).filter(|version| is_asked(&version.kek));
         let mut versions: Vec<CoveredVersion> = known.map(|one| self.covered(one)).collect();
         let waiting = self.awaited.all().into_iter();
@@ -107,7 +117,10 @@ impl Node {
             })
         }));
         versions.sort_by(|a, b| (&a.kek, a.number).cmp(&(&b.kek, b.number)));
-        Coverage { tokens, versions }
+        match kek {
+            Some(kek) if versions.is_empty() => Err(KeyringError::KekUnknown(kek.clone()).into()),
+            Some(_) | None => Ok(Coverage { tokens, versions }),
+        }
     }
 
     fn covered(&self, version: &Version) -> CoveredVersion {

@@ -129,7 +129,7 @@ impl Node {
         versions.iter().map(used).collect()
     }
 
-    fn reader(&self, identity: &Identity) -> Result<Caller, AccessError> {
+    pub(super) fn reader(&self, identity: &Identity) -> Result<Caller, AccessError> {
         let caller = self.caller(identity)?;
         caller.require(Action::ReadKeys)?;
         Ok(caller)

@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::convert;
 use super::network::Network;
+use super::peer::Peer;
 use super::status::Refused;
+use super::{convert, extension};
 use crate::config::PRIMARY;
 use crate::config::{HsmConfig, LimitsConfig};
 use crate::flows::Node;
 use crate::flows::coverage::{Cover, Coverage};
-use crate::flows::keys::KeysError;
 use crate::flows::status::ReplicaStatus;
 use crate::hsm::{HsmState, HsmStatus, OracleAlarm};
-use crate::keyring::KeyringError;
 use crate::proto::v1;
 use crate::proto::v1::node_service_server::NodeService;
 use crate::types::KekName;
@@ -123,12 +122,9 @@ impl NodeService for NodeState {
                 Some(name.map_err(|error| Refused::from(&error))?)
             }
         };
-        let coverage = self.node.coverage(kek.as_ref());
-        if let Some(kek) = kek
-            && coverage.versions.is_empty()
-        {
-            return Err(Refused::from(&KeysError::Keyring(KeyringError::KekUnknown(kek))).into());
-        }
+        let peer: Peer = extension(&request)?;
+        let coverage = self.node.coverage(&peer.identity, kek.as_ref());
+        let coverage = coverage.map_err(|why| Refused::from(&why))?;
         Ok(Response::new(covered(&coverage)))
     }
 }

@@ -44,7 +44,7 @@ const RIGHTS: [(&str, Action); 33] = [
         Action::ReadGovernance,
     ),
     ("/kekd.v1.NodeService/GetStatus", Action::ReadStatus),
-    ("/kekd.v1.NodeService/GetCoverage", Action::ReadGovernance),
+    ("/kekd.v1.NodeService/GetCoverage", Action::ReadKeys),
     ("/grpc.health.v1.Health/Check", Action::ReadStatus),
     ("/grpc.health.v1.Health/Watch", Action::ReadStatus),
     (

@@ -54,7 +54,7 @@ const TABLE: [(&str, &[&str]); 33] = [
     ("kekd.v1.QuorumService/ListProposals", READERS),
     ("kekd.v1.QuorumService/GetGovernance", READERS),
     ("kekd.v1.NodeService/GetStatus", NAMED),
-    ("kekd.v1.NodeService/GetCoverage", READERS),
+    ("kekd.v1.NodeService/GetCoverage", NAMED),
     ("grpc.health.v1.Health/Check", NAMED),
     ("grpc.health.v1.Health/Watch", NAMED),
     (

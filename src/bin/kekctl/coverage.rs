@@ -83,17 +83,22 @@ struct Cover {
     why: String,
 }
 
+/// What a token is known to hold of a version, in words.
+pub const fn cover_state_name(state: CoverState) -> &'static str {
+    match state {
+        CoverState::Proven => "proven",
+        CoverState::Missing => "missing",
+        CoverState::Wrong => "wrong",
+        CoverState::Lost => "token lost",
+        CoverState::Unknown | CoverState::Unspecified => "not proven yet",
+    }
+}
+
 impl From<v1::Cover> for Cover {
     fn from(cover: v1::Cover) -> Self {
         let at = Some(cover.proven_at_ms).filter(|at| *at != 0);
         Self {
-            state: match cover.state() {
-                CoverState::Proven => "proven",
-                CoverState::Missing => "missing",
-                CoverState::Wrong => "wrong",
-                CoverState::Lost => "token lost",
-                CoverState::Unknown | CoverState::Unspecified => "not proven yet",
-            },
+            state: cover_state_name(cover.state()),
             proven_at: at.map(|at| UnixMs(at).rfc3339()),
             why: cover.why,
         }

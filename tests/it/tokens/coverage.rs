@@ -1,14 +1,14 @@
 //! What is proven where: keys that a replica does not have, or has otherwise, are served by the
 //! primary alone, and coverage says why.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use kekd::proto::v1::CoverState;
 use kekd::types::Padding;
 
 use super::{
-    KEKS, cover, cover_when, folder, kekctl_coverage, on_replica, replica, serving, status_when,
-    stopped,
+    KEKS, clone_keys, cover, cover_when, folder, kekctl_coverage, on_replica, replica, serving,
+    status_when, stopped,
 };
 use crate::harness::{KEKCTL, Kek, Rig, dek, must, test_module};
 
@@ -81,6 +81,36 @@ async fn a_replica_is_asked_only_for_keys_it_has_proven() {
     assert!(text.contains("NOT COVERED"), "{text}");
     let output = kekctl_coverage(&rig, "operator", &["--kek", "engage"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
+
+    // A client sees what it was granted; the primary would unwrap the trial, which is not enough.
+    let output = kekctl_coverage(&rig, "lkm-1", &["--output", "json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let seen = shown["versions"].as_array().unwrap().iter();
+    let seen: Vec<_> = seen.map(|one| one["kek"].as_str().unwrap()).collect();
+    assert!(seen.contains(&"recordings"), "{seen:?}");
+    let output = kekctl_coverage(&rig, "lkm-2", &["--kek", "recordings"]);
+    assert!(!output.status.success(), "{output:?}");
+    let output = registration(&rig);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("is not proven on"), "{text}");
+    assert!(text.contains("on the token b: wrong"), "{text}");
+
+    clone_keys(&rig);
+    cover_when(&operator, "recordings", "b", CoverState::Proven).await;
+    let output = registration(&rig);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.contains("(tokens primary, b)"),
+        "{text}"
+    );
+}
+
+/// `kekctl lkm registration recordings`.
+fn registration(rig: &Rig) -> Output {
+    let mut command = rig.kekctl();
+    command.args(["lkm", "registration", "recordings"]);
+    command.output().unwrap()
 }
 
 /// Without the key behind implicit rejection, or with another, a bad PKCS#1 v1.5 ciphertext would have
@@ -172,7 +202,7 @@ async fn a_key_that_vanishes_from_a_replica_is_withdrawn_until_it_is_cloned_agai
     is_served(&rig).await;
     cover_when(&operator, "recordings", "b", CoverState::Missing).await;
     is_served_by_the_primary_alone(&rig, "recordings", Padding::OaepSha1).await;
-    super::clone_keys(&rig);
+    clone_keys(&rig);
     cover_when(&operator, "recordings", "b", CoverState::Proven).await;
     let before = replica(&operator, "b").await.unwraps;
     is_served(&rig).await;
@@ -189,13 +219,14 @@ async fn is_served(rig: &Rig) {
 }
 
 #[tokio::test]
-async fn coverage_is_for_those_who_see_to_it() {
+async fn coverage_is_for_whoever_the_ledger_names() {
     let rig = serving(&[("b", "required = false")]).await;
     for (client, code) in [
         ("operator", 0),
         ("officer", 0),
         ("auditor", 0),
-        ("lkm-1", 77),
+        ("lkm-1", 0),
+        ("stranger", 77),
     ] {
         let output = kekctl_coverage(&rig, client, &["--output", "json"]);
         assert_eq!(output.status.code(), Some(code), "{client}: {output:?}");

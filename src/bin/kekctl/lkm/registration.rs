@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use super::trial;
 use crate::connection::Connection;
+use crate::coverage::cover_state_name;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, Format, Stream};
@@ -21,7 +23,8 @@ use crate::output::{self, Format, Stream};
 /// Print the bodies of the cloud's registration calls for the newest version of a KEK
 ///
 /// The version must be active, and is proven first: a value wrapped under its public key must unwrap
-/// on kekd, and on each further node that --node names. Name them all.
+/// on kekd, and every token that kekd requires must be proven to hold the key (see kekctl coverage);
+/// the same on each further node that --node names. Name them all.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -53,7 +56,7 @@ impl Registration {
         let client = kekd.open().await?;
         let kek = client.get_kek(&self.kek).await?;
         let (id, padding) = newest(&kek)?;
-        let proven_on = proven_on(kekd, self.nodes, id, padding).await?;
+        let proven_on = proven_on(kekd, self.nodes, &self.kek, id, padding).await?;
         let der = client
             .get_public_key(id, v1::PublicKeyFormat::Pkcs1Der)
             .await?;
@@ -83,14 +86,16 @@ impl Registration {
     }
 }
 
-/// Where a version is proven to unwrap: on every token that may be asked for it, or nowhere. The proof
-/// is a value wrapped under its public key that comes back from each node.
+/// Where a version is proven to unwrap: on every token that a recording may wait for, or nowhere. The
+/// proof is a value wrapped under its public key that comes back from each node, and what the node
+/// knows of each of its tokens.
 async fn proven_on(
     kekd: &Connection,
     others: Vec<String>,
+    kek: &KekName,
     id: KeypairId,
     padding: Padding,
-) -> anyhow::Result<Vec<String>> {
+) -> anyhow::Result<Vec<ProvenOn>> {
     let own = kekd.endpoint.clone();
     let own = own.unwrap_or_else(|| "this node".to_owned());
     let mut nodes = vec![(own, kekd.clone())];
@@ -101,18 +106,48 @@ async fn proven_on(
         nodes.push((node, connection));
     }
     let mut proven_on = Vec::new();
-    for (name, node) in nodes {
-        let proof = async { trial::prove(&node.open().await?, id, padding).await };
-        if let Err(error) = proof.await {
+    for (node, connection) in nodes {
+        let proof = async {
+            let client = connection.open().await?;
+            trial::prove(&client, id, padding).await?;
+            covering(&client.coverage(Some(kek)).await?, id)
+        };
+        let tokens = proof.await.map_err(|error| {
             let text = format!(
-                "the key pair {id} is not proven on {name}: {error:#}; registering it now could lose \
+                "the key pair {id} is not proven on {node}: {error:#}; registering it now could lose \
                  recordings"
             );
-            return Err(Failure::new(Exit::Failed, "NOT_PROVEN", text).into());
-        }
-        proven_on.push(name);
+            Failure::new(Exit::Failed, "NOT_PROVEN", text)
+        })?;
+        proven_on.push(ProvenOn { node, tokens });
     }
     Ok(proven_on)
+}
+
+/// The tokens of a node that are proven to hold the key; an error where a required one is not.
+fn covering(coverage: &v1::GetCoverageResponse, id: KeypairId) -> anyhow::Result<Vec<String>> {
+    let id = id.to_string();
+    let mut versions = coverage.versions.iter();
+    let version = versions.find(|version| version.keypair_id == id);
+    let version = version.context("kekd does not say which token holds it")?;
+    anyhow::ensure!(
+        !coverage.tokens.is_empty() && version.covers.len() == coverage.tokens.len(),
+        "kekd does not say of every token whether it holds it"
+    );
+    let mut proven = Vec::new();
+    for (token, cover) in coverage.tokens.iter().zip(&version.covers) {
+        if cover.state() == v1::CoverState::Proven {
+            proven.push(token.name.clone());
+        } else if token.required {
+            let why = match cover.why.as_str() {
+                "" => "kekd proves each key by and by",
+                why => why,
+            };
+            let (name, state) = (&token.name, cover_state_name(cover.state()));
+            anyhow::bail!("on the token {name}: {state} ({why}); see `kekctl coverage`");
+        }
+    }
+    Ok(proven)
 }
 
 /// The newest version, which must be active and release DEKs in clear under OAEP with SHA-1: what the
@@ -144,9 +179,27 @@ fn newest(kek: &v1::Kek) -> anyhow::Result<(KeypairId, Padding)> {
 struct Bodies {
     kek: String,
     keypair_id: String,
-    proven_on: Vec<String>,
+    proven_on: Vec<ProvenOn>,
     key_configuration: KeyConfiguration,
     local_key: LocalKey,
+}
+
+#[derive(Debug, Serialize)]
+struct ProvenOn {
+    node: String,
+    tokens: Vec<String>,
+}
+
+impl fmt::Display for ProvenOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.tokens.len() == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{} (token{plural} {})",
+            self.node,
+            self.tokens.join(", ")
+        )
+    }
 }
 
 /// `RecordingEncryptionConfiguration` of the cloud's interface.
@@ -170,7 +223,8 @@ struct LocalKey {
 
 impl fmt::Display for Bodies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (id, nodes) = (&self.keypair_id, self.proven_on.join(", "));
+        let nodes: Vec<String> = self.proven_on.iter().map(ToString::to_string).collect();
+        let (id, nodes) = (&self.keypair_id, nodes.join(", "));
         writeln!(f, "KEK {}, key pair {id}, proven on {nodes}\n", self.kek)?;
         writeln!(
             f,
