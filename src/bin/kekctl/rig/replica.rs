@@ -22,6 +22,9 @@ const GENERATION: &str = "generation";
 /// Most tries to copy a token that changes meanwhile, and the pause between two.
 const TRIES_MAX: usize = 20;
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often a change is told, and the pause between two times.
+const TELLINGS: usize = 5;
+const BETWEEN_TELLINGS: Duration = Duration::from_millis(200);
 
 /// Makes the folder and the configuration of a replica, and copies the token.
 pub fn create(layout: &Layout, name: &str) -> anyhow::Result<()> {
@@ -73,11 +76,23 @@ fn copy_token(from: &Path, to: &Path) -> io::Result<usize> {
         std::thread::sleep(PAUSE);
     }
     if changed > 0 {
-        // Another than any that whoever has the replica open has seen.
+        tell_of_change(from, to)?;
+    }
+    Ok(changed)
+}
+
+/// Writes another generation than any that whoever has the replica open has seen. Several times: where
+/// kekd's worker changes the token itself between our change and its next look, as it does while it
+/// tries a key, SoftHSM2 counts on from ours and takes both changes for its own.
+fn tell_of_change(from: &Path, to: &Path) -> io::Result<()> {
+    for time in 0..TELLINGS {
+        if time > 0 {
+            std::thread::sleep(BETWEEN_TELLINGS);
+        }
         let next = generation(from).max(generation(to)).saturating_add(1);
         fs::write(to.join(GENERATION), next.to_be_bytes())?;
     }
-    Ok(changed)
+    Ok(())
 }
 
 fn copy_objects(from: &Path, to: &Path) -> io::Result<usize> {
