@@ -19,7 +19,7 @@ demo: setup ## seal a recording with OpenSSL, open it through kekd
 test: setup modules ## every test
 	cargo test --locked
 
-bench-lkm: setup ## throughput of kekd-lkm beside kekd and the raw module (release build)
+bench-lkm: setup modules ## throughput of kekd-lkm beside kekd and the raw module (release build)
 	cargo test --locked --release --test it -- lkm::bench::throughput --ignored --nocapture
 
 check: fmt lint test docs units deny ## everything CI looks at, except the demo

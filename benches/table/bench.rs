@@ -31,7 +31,7 @@ pub struct Bench {
 impl Bench {
     /// Warm-up and window of one sample.
     pub fn times(&self) -> [Duration; 2] {
-        let ms = self.pick([200, 700], [1000, 5000]);
+        let ms = self.pick([100, 400], [1000, 5000]);
         ms.map(Duration::from_millis)
     }
 

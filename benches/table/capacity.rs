@@ -2,15 +2,23 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use kekd::client::Client;
+use kekd::proto::v1;
+use prost::Message as _;
 use serde_json::{Value, json};
 
+use crate::KEK;
 use crate::bench::{Bench, Found};
 use crate::echo::Peer;
 use crate::load::{Sample, histogram, median, micros, streams, unary};
+use crate::raw::Raw;
 use crate::report::round;
-use crate::rig::{Door, Module, processor_seconds};
+use crate::rig::{Door, Module, Rig, processor_seconds, run};
 
 /// Connections of streams.
 const STREAMS: usize = 4;
@@ -21,7 +29,7 @@ const COMMIT_LEN: usize = 2 * (4096 + 24);
 pub async fn throughput(bench: &mut Bench) -> Found {
     let mut by_sessions = serde_json::Map::new();
     let mut value = f64::NAN;
-    let mut sizes = bench.pick(vec![1, bench.sessions], vec![1, 2, bench.sessions]);
+    let mut sizes = bench.pick(vec![bench.sessions], vec![1, 2, bench.sessions]);
     sizes.dedup();
     for sessions in sizes {
         let lines = [("hsm", format!("sessions = {sessions}"))];
@@ -31,13 +39,15 @@ pub async fn throughput(bench: &mut Bench) -> Found {
         by_sessions.insert(format!("{sessions} sessions"), found);
     }
     let callers = by_callers(bench).await?;
-    let network = network_hsm(bench).await?;
+    let (network, network_detail) = network_hsm(bench).await?;
     let detail = json!({
         "of raw": by_sessions,
         "callers over mTLS": callers,
-        "latency module (8 sessions, 10 ms), of 8 / 10 ms": network,
+        "latency module (8 sessions, 10 ms)": network_detail,
     });
-    Ok((json!(round(value)), value >= 0.97, detail))
+    let is_met = value >= 0.97 && network >= 0.97;
+    let value = json!({ "SoftHSM": round(value), "latency module": round(network) });
+    Ok((value, is_met, detail))
 }
 
 async fn against_raw(bench: &Bench, sessions: usize) -> anyhow::Result<(f64, Value)> {
@@ -104,24 +114,57 @@ fn shown(sample: &Sample) -> Value {
     })
 }
 
-/// An HSM that takes its time elsewhere: with S sessions and t a call it can do S / t.
-async fn network_hsm(bench: &mut Bench) -> anyhow::Result<Value> {
-    let module = bench.null(10);
-    let lines = [("hsm", "sessions = 8".to_owned())];
+/// An HSM that takes its time elsewhere: with S sessions and t a call it can do S / t, and whoever asks
+/// it a little less, for no sleep ends in time.
+async fn network_hsm(bench: &mut Bench) -> anyhow::Result<(f64, Value)> {
+    const SESSIONS: u16 = 8;
+    const LATENCY_MS: u16 = 10;
+    let module = bench.null(LATENCY_MS.into());
+    let lines = [("hsm", format!("sessions = {SESSIONS}"))];
     bench.rig.start(&lines, &module)?;
     let clients = bench.rig.clients(Door::Tls, 16).await?;
-    let mut ratios = Vec::new();
+    let ideal = 1000.0 * f64::from(SESSIONS) / f64::from(LATENCY_MS);
+    let (mut of_ideal, mut of_raw) = (Vec::new(), Vec::new());
     for _ in 0..bench.pick(2, 3) {
+        // In a process of its own: this one has another module open.
+        let mut child = Command::new(std::env::current_exe()?);
+        child.arg("module-rate").args([&bench.rig.dir, &bench.null]);
+        child.arg(SESSIONS.to_string());
+        child.args(bench.times().map(|time| time.as_millis().to_string()));
+        child.env("PKCS11_NULL_LATENCY_MS", LATENCY_MS.to_string());
+        let raw: f64 = run(child)?.trim().parse()?;
         let sample = unary(&clients, &bench.calls, 64, bench.times()).await?;
-        ratios.push(sample.rate / 800.0);
+        of_ideal.push(sample.rate / ideal);
+        of_raw.push(sample.rate / raw);
     }
-    Ok(json!(round(median(ratios))))
+    let [of_ideal, of_raw] = [of_ideal, of_raw].map(median);
+    let detail = json!({ "of 8 / 10 ms": round(of_ideal), "of raw": round(of_raw) });
+    Ok((of_raw, detail))
+}
+
+/// In a process of its own: decryptions a second of a module by itself. `times` are warm-up and window,
+/// in milliseconds.
+pub async fn module_rate(
+    rig: &Rig,
+    module: &Path,
+    sessions: usize,
+    times: [u64; 2],
+) -> anyhow::Result<f64> {
+    let kek = rig.kek(KEK).await?;
+    let raw = Raw::open_with(rig, module)?;
+    let times = times.map(Duration::from_millis);
+    let sample = raw.run(sessions, kek.object_id()?, &kek.calls()?, times)?;
+    Ok(sample.rate)
 }
 
 /// P2: one caller, one call at a time: raw, mTLS, Unix socket and a bare sync, in turn.
 pub async fn latency(bench: &mut Bench) -> Found {
     bench.rig.start(&[], &Module::SoftHsm)?;
+    let auditor = bench.rig.client("auditor").await?;
+    let from = auditor.status().await?.audit.context("no audit log")?.size;
     let [raw, tls, unix, sync] = in_turn(bench, true).await?;
+    let hsm = hsm_times(&auditor, from).await?;
+    let woken = tokio::task::block_in_place(|| wake_ups(bench.pick(100, 1000)))?;
     let module = bench.null(0);
     bench.rig.start(&[], &module)?;
     let [_, null_tls, null_unix, null_sync] = in_turn(bench, false).await?;
@@ -134,13 +177,53 @@ pub async fn latency(bench: &mut Bench) -> Found {
         "mTLS": of(&tls),
         "Unix": of(&unix),
         "added over Unix": [added(&unix, 0.5), added(&unix, 0.99)],
+        "the module in kekd's worker, by its records": of(&hsm),
         "sync alone": of(&sync),
         "on the module that costs nothing: mTLS": of(&null_tls),
         "Unix ": of(&null_unix),
         "sync alone ": of(&null_sync),
+        "one wake of a thread, this machine idle for 4 ms": of(&woken),
         "calls": raw.latency.len().max(null_tls.latency.len()),
     });
     Ok((value, is_met, detail))
+}
+
+/// What the module took for each unwrap from one record on.
+async fn hsm_times(auditor: &Client, mut from: u64) -> anyhow::Result<Sample> {
+    let mut latency = histogram()?;
+    loop {
+        let page = auditor
+            .read_records(from, v1::RecordFilter::default())
+            .await?;
+        for record in &page.records {
+            latency.record(v1::Record::decode(record.as_slice())?.hsm_us)?;
+        }
+        from = page.next;
+        if from >= page.size {
+            return Ok(Sample::new(latency, 1.0));
+        }
+    }
+}
+
+/// How long a thread takes to wake that another calls, after the processors had as long to fall asleep
+/// as an operation of the HSM gives those of kekd. An unwrap takes seven such wakes.
+fn wake_ups(count: usize) -> anyhow::Result<Sample> {
+    const IDLE: Duration = Duration::from_millis(4);
+    let (call, called) = std::sync::mpsc::channel::<Instant>();
+    let sleeper = std::thread::spawn(move || {
+        let mut latency = histogram()?;
+        for called_at in called {
+            latency.record(micros(called_at.elapsed()))?;
+        }
+        anyhow::Ok(latency)
+    });
+    for _ in 0..count {
+        std::thread::sleep(IDLE);
+        call.send(Instant::now())?;
+    }
+    drop(call);
+    let latency = sleeper.join().ok().context("a thread panicked")??;
+    Ok(Sample::new(latency, 1.0))
 }
 
 async fn in_turn(bench: &Bench, with_raw: bool) -> anyhow::Result<[Sample; 4]> {
@@ -150,7 +233,7 @@ async fn in_turn(bench: &Bench, with_raw: bool) -> anyhow::Result<[Sample; 4]> {
     let file = fs::File::create(bench.home.join("sync-probe"))?;
     let page = vec![0x5a; COMMIT_LEN];
     let mut seen = [histogram()?, histogram()?, histogram()?, histogram()?];
-    let count = bench.pick(400, 3000);
+    let count = bench.pick(200, 3000);
     let warm = count / 10;
     for (number, call) in (0_u64..count).zip(bench.calls.iter().cycle()) {
         let mut took = [Duration::ZERO; 4];

@@ -1,6 +1,7 @@
 //! P4, P5 and P7: what grows with keys, with records and with callers.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -17,6 +18,7 @@ use kekd::types::{KeypairId, Lane, Padding, RequestId, Sha256};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::KEK;
 use crate::bench::{Bench, Found};
 use crate::load::{Sample, histogram, median, micros, unary};
 use crate::raw::Raw;
@@ -26,19 +28,29 @@ use crate::rig::{Door, KEKD, Module, Rig, memory_mib, run};
 /// Keys that are few.
 const FEW: usize = 10;
 
-/// P4: one unwrap with few keys on the token and with many, against the raw call beside it; and a
-/// worker that goes from key to key.
+/// P4: one unwrap with few keys on the token and with many, each on an instance of its own, in turns;
+/// and a worker that goes from key to key.
 pub async fn keys(bench: &mut Bench) -> Found {
-    let many = bench.pick(1000, 10_000);
-    let few = against_raw(bench).await?;
+    let many = bench.pick(200, 10_000);
+    let mut few = Rig::make(&bench.home.join("few"), &[KEK.to_owned()])?;
     let began = Instant::now();
     let (keys, public_key) = copies(bench, many)?;
     let making = began.elapsed();
+    few.start(&[], &Module::SoftHsm)?;
     let start = bench.rig.start(&[], &Module::SoftHsm)?;
-    let with_many = against_raw(bench).await?;
+    let calls = Arc::new(few.kek(KEK).await?.calls()?);
+    let with_few = few.clients(Door::Unix, 1).await?;
+    let with_many = bench.rig.clients(Door::Unix, 1).await?;
+    let mut ratios = Vec::new();
+    for _ in 0..bench.pick(5, 15) {
+        let few = unary(&with_few, &calls, 1, bench.times()).await?;
+        let many = unary(&with_many, &bench.calls, 1, bench.times()).await?;
+        ratios.push(many.ms(0.5) / few.ms(0.5));
+    }
+    few.stop()?;
     bench.rig.stop()?;
     let (cold, few_warm, many_warm) = from_key_to_key(bench, &keys, &public_key).await?;
-    let (on_token, in_turn) = (with_many / few, many_warm / few_warm);
+    let (on_token, in_turn) = (median(ratios), many_warm / few_warm);
     let detail = json!({
         "keys": many,
         "full path, one key used, the others on its token": round(on_token),
@@ -51,21 +63,6 @@ pub async fn keys(bench: &mut Bench) -> Found {
     });
     let value = on_token.max(in_turn);
     Ok((json!(round(value)), value <= 1.05, detail))
-}
-
-/// The median time of one caller's unwrap, in raw calls.
-async fn against_raw(bench: &mut Bench) -> anyhow::Result<f64> {
-    let lines = [("hsm", "sessions = 1".to_owned())];
-    bench.rig.start(&lines, &Module::SoftHsm)?;
-    let clients = bench.rig.clients(Door::Unix, 1).await?;
-    let object_id = bench.kek.object_id()?;
-    let mut ratios = Vec::new();
-    for _ in 0..bench.pick(4, 6) {
-        let raw = bench.raw.run(1, object_id, &bench.calls, bench.times())?;
-        let kekd = unary(&clients, &bench.calls, 1, bench.times()).await?;
-        ratios.push(kekd.ms(0.5) / raw.ms(0.5));
-    }
-    Ok(median(ratios))
 }
 
 /// So many RSA key pairs, copies of one under ids of their own: to make them all would take hours. kekd
@@ -165,7 +162,12 @@ async fn from_key_to_key(
         cold.record(tested.saturating_add(once(key).await?))?;
     }
     let mut in_turn = keys.iter().cycle();
-    for key in keys.iter().take(FEW).cycle().take(keys.len().max(1000)) {
+    for key in keys
+        .iter()
+        .take(FEW)
+        .cycle()
+        .take(keys.len().max(bench.pick(200, 1000)))
+    {
         few.record(once(key).await?)?;
         many.record(once(in_turn.next().context("no key")?).await?)?;
     }
@@ -174,11 +176,11 @@ async fn from_key_to_key(
     Ok((middle(cold), middle(few), middle(many)))
 }
 
-/// P5: a start with many records, with many keys on the token, and with many versions in the ledger.
-/// What it takes longer than one with few, without what the module takes to list the keys.
+/// P5: a start with many records and with many keys on the token, and what many versions in the ledger
+/// add. What it takes longer than one with few, without what the module takes to list the keys.
 pub async fn start(bench: &mut Bench) -> Found {
-    let records = bench.pick(100_000, 1_000_000);
-    let versions = bench.pick(40, 64);
+    let records = bench.pick(20_000, 1_000_000);
+    let versions = bench.pick(8, 64);
     let starts = bench.pick(2, 4);
 
     let mut one = Rig::make(&bench.home.join("one"), &["recordings".to_owned()])?;
@@ -188,30 +190,30 @@ pub async fn start(bench: &mut Bench) -> Found {
     let mut several = Rig::make(&bench.home.join("many"), &names)?;
     let base = shortest_start(&mut one, starts)?;
     let with_versions = shortest_start(&mut several, starts)?;
-    one.start(&[], &Module::SoftHsm)?;
-    let instance = one.client("officer").await?.governance().await?.instance_id;
-    one.stop()?;
     let per_version = (ledger_opens(&several)? - ledger_opens(&one)?) / f64::from(versions - 1);
 
-    let (keys, module) = many_keys(bench)?;
+    let (keys, module) = many_keys(bench, starts)?;
     let with_keys = shortest_start(&mut bench.rig, starts)?;
 
+    bench.rig.start(&[], &Module::SoftHsm)?;
+    let officer = bench.rig.client("officer").await?;
+    let instance = officer.governance().await?.instance_id;
+    drop(officer);
+    bench.rig.stop()?;
     let began = Instant::now();
-    write_records(&one, &Sha256::try_from(instance.as_slice())?, records).await?;
+    write_records(&bench.rig, &Sha256::try_from(instance.as_slice())?, records).await?;
     let writing = began.elapsed().as_secs_f64();
-    let with_records = shortest_start(&mut one, starts)?;
-    let len = std::fs::metadata(one.file("state/audit.db"))?.len();
+    let with_both = shortest_start(&mut bench.rig, starts)?;
+    let len = std::fs::metadata(bench.rig.file("state/audit.db"))?.len();
 
     let parts = [
-        with_records - base,
-        with_keys - base - module,
+        with_both - base - module,
         with_versions - base,
         per_version * 10_000.0,
     ];
-    let [of_records, of_keys, of_proofs, of_ledger] = parts.map(round);
+    let [of_both, of_proofs, of_ledger] = parts.map(round);
     let value = json!({
-        "for the records": of_records,
-        "for the keys, beyond the module": of_keys,
+        "for keys and records, beyond the module": of_both,
         "for the proofs before READY": of_proofs,
         "for 10,000 versions in the ledger, extrapolated": of_ledger,
     });
@@ -220,10 +222,10 @@ pub async fn start(bench: &mut Bench) -> Found {
         "audit.db MiB": len >> 20,
         "writing them (s)": round(writing),
         "start, one version, few records, few keys": round(base),
-        "many records": round(with_records),
         "keys on the token": keys,
         "many keys": round(with_keys),
-        "the module alone lists them in": round(module),
+        "many keys and many records": round(with_both),
+        "the module alone opens and lists them in": round(module),
         "versions": versions,
         "many versions": round(with_versions),
         "us a version to open the ledger": round(per_version * 1e6),
@@ -256,16 +258,27 @@ fn ledger_opens(rig: &Rig) -> anyhow::Result<f64> {
 }
 
 /// Fills the token of the rig, where P4 has not, and says how many private keys are there and how long
-/// the module takes to list all objects as kekd does, in one session of a process that did so before.
-fn many_keys(bench: &mut Bench) -> anyhow::Result<(usize, f64)> {
-    let wanted = bench.pick(1000, 10_000);
-    let (found, _) = bench.raw.list()?;
+/// a process that has nothing but the module takes to open the token and to list them as kekd does.
+fn many_keys(bench: &mut Bench, tries: usize) -> anyhow::Result<(usize, f64)> {
+    let wanted = bench.pick(200, 10_000);
+    let found = bench.raw.list()?;
     if found < wanted {
         copies(bench, wanted - found)?;
     }
-    let (found, _) = bench.raw.list()?;
-    let (_, took) = bench.raw.list()?;
-    Ok((found, took.as_secs_f64()))
+    let mut shortest = f64::INFINITY;
+    for _ in 0..tries {
+        let mut child = Command::new(std::env::current_exe()?);
+        child.arg("module-list").arg(&bench.rig.dir);
+        shortest = shortest.min(run(child)?.trim().parse()?);
+    }
+    Ok((bench.raw.list()?, shortest))
+}
+
+/// In a process of its own: what the module takes to open the token and list its keys, in seconds.
+pub fn module_list(rig: &Rig) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    Raw::open(rig)?.list()?;
+    Ok(began.elapsed().as_secs_f64())
 }
 
 async fn write_records(rig: &Rig, instance: &Sha256, count: usize) -> anyhow::Result<()> {

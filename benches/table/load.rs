@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
-/// Requests a stream has under way; kekd's own limit.
-pub const UNDER_WAY: usize = 64;
+/// Requests a stream has under way. All streams together stay within one caller's share of the bulk
+/// lane: what is beyond it is refused.
+pub const UNDER_WAY: usize = 32;
 
 /// What one window saw.
 pub struct Sample {
@@ -157,8 +158,10 @@ pub async fn stream(
     }
     let mut answers = client.unwrap_stream(ReceiverStream::new(sent)).await?;
     while let Some(answer) = answers.next().await {
-        if answer?.outcome.is_ok() && window.is_open() {
-            seen.record(1)?;
+        match answer?.outcome {
+            Ok(_) if window.is_open() => seen.record(1)?,
+            Ok(_) => {}
+            Err(refusal) => wait_as_told(ClientError::Refused(Box::new(refusal))).await?,
         }
         if window.is_over() {
             return Ok(seen);

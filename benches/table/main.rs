@@ -29,7 +29,7 @@ use report::Report;
 use rig::Rig;
 
 /// The KEK that is measured.
-const KEK: &str = "recordings";
+pub const KEK: &str = "recordings";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -53,6 +53,16 @@ fn begin(arguments: &[String]) -> anyhow::Result<()> {
             let id = id.try_into().ok().context("no CKA_ID")?;
             let found = growth::module_memory(&rig, id, processors())?;
             Ok(writeln!(std::io::stdout(), "{found}")?)
+        }
+        ["module-rate", rig, module, sessions, warm, window] => {
+            let rig = Rig::existing(Path::new(rig))?;
+            let times = [warm.parse()?, window.parse()?];
+            let found = capacity::module_rate(&rig, Path::new(module), sessions.parse()?, times);
+            Ok(writeln!(std::io::stdout(), "{}", in_runtime(found)?)?)
+        }
+        ["module-list", rig] => {
+            let took = growth::module_list(&Rig::existing(Path::new(rig))?)?;
+            Ok(writeln!(std::io::stdout(), "{took}")?)
         }
         ["measure", home, rest @ ..] => in_runtime(measure(PathBuf::from(home), rest)),
         rest => again_with_token(rest),
@@ -149,7 +159,7 @@ async fn measure(home: PathBuf, rest: &[&str]) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout(), "{}", path.display())?)
 }
 
-fn in_runtime(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn in_runtime<T>(run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?

@@ -31,7 +31,12 @@ pub struct Raw {
 impl Raw {
     /// Opens the token of a rig; its `SOFTHSM2_CONF` must be in this process's environment.
     pub fn open(rig: &Rig) -> anyhow::Result<Self> {
-        let pkcs11 = Pkcs11::new(Path::new(SOFTHSM))?;
+        Self::open_with(rig, Path::new(SOFTHSM))
+    }
+
+    /// The same with another module, which finds the token by itself.
+    pub fn open_with(rig: &Rig, module: &Path) -> anyhow::Result<Self> {
+        let pkcs11 = Pkcs11::new(module)?;
         pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
         let slots = pkcs11.get_slots_with_initialized_token()?;
         let slot = *slots.first().context("no token")?;
@@ -50,11 +55,9 @@ impl Raw {
         Ok(self.pkcs11.open_rw_session(self.slot)?)
     }
 
-    /// Lists all keys with what an inventory wants of them: how many private ones there are, and how
-    /// long it took.
-    pub fn list(&self) -> anyhow::Result<(usize, Duration)> {
+    /// Lists all keys with what an inventory wants of them: how many private ones there are.
+    pub fn list(&self) -> anyhow::Result<usize> {
         let session = self.session()?;
-        let began = Instant::now();
         let names = [AttributeType::Id, AttributeType::Label];
         let numbers = [AttributeType::Modulus, AttributeType::PublicExponent];
         let private = [names, numbers].concat();
@@ -71,7 +74,7 @@ impl Raw {
                 count = found.len();
             }
         }
-        Ok((count, began.elapsed()))
+        Ok(count)
     }
 
     /// A session and the handle of a private key.

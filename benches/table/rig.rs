@@ -48,7 +48,8 @@ impl Rig {
     /// Makes an instance with these KEKs and leaves it stopped.
     pub fn make(dir: &Path, keks: &[String]) -> anyhow::Result<Self> {
         let mut up = Command::new(KEKCTL);
-        up.args(["rig", "up"]).arg(dir);
+        // The front-end would ask for readiness and take its part of the processors.
+        up.args(["rig", "up", "--without-lkm"]).arg(dir);
         for kek in keks {
             up.arg("--kek").arg(format!("{kek}=kek-rsa-3072"));
         }

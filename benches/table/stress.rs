@@ -15,6 +15,8 @@ use crate::load::{
 use crate::report::round;
 use crate::rig::{Door, Module, kekctl, sign};
 
+/// Rounds of P9: what else the machine does is not to be taken for kekd's.
+const ROUNDS: usize = 3;
 /// KEKs that are made to be stopped.
 pub const STOPPED: [&str; 3] = ["stop-0", "stop-1", "stop-2"];
 
@@ -192,37 +194,44 @@ pub async fn beside_bulk(bench: &mut Bench) -> Found {
     let other = bench.rig.clients(Door::Unix, 1).await?;
     let bulk = bench.rig.clients(Door::Tls, 2).await?;
 
-    let idle = paced(bench, &interactive).await?;
-    let window = Window::default();
-    let mut tasks = JoinSet::new();
-    for client in &bulk {
-        tasks.spawn(stream(
-            client.clone(),
-            Arc::clone(&bench.calls),
-            window.clone(),
-        ));
+    let mut seen = [const { Vec::new() }; 3];
+    let mut bulk_rates = Vec::new();
+    for _ in 0..ROUNDS {
+        let idle = paced(bench, &interactive).await?;
+        let window = Window::default();
+        let mut tasks = JoinSet::new();
+        for client in &bulk {
+            let (client, calls) = (client.clone(), Arc::clone(&bench.calls));
+            tasks.spawn(stream(client, calls, window.clone()));
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let same = paced(bench, &interactive).await?;
+        let another = paced(bench, &other).await?;
+        window.end();
+        while let Some(ended) = tasks.join_next().await {
+            ended??;
+        }
+        for (seen, sample) in seen.iter_mut().zip([idle, another, same]) {
+            seen.push([sample.ms(0.5), sample.ms(0.99)]);
+        }
+        bulk_rates.push(streams(&bulk, &bench.calls, bench.times()).await?.rate);
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let same = paced(bench, &interactive).await?;
-    let another = paced(bench, &other).await?;
-    window.end();
-    while let Some(ended) = tasks.join_next().await {
-        ended??;
-    }
-    let alone = streams(&bulk, &bench.calls, bench.times()).await?;
-    let more = |sample: &Sample| round((sample.ms(0.99) - idle.ms(0.99)) / operation);
-    let value = json!({ "another caller": more(&another), "the same caller": more(&same) });
-    let is_met = another.ms(0.99) - idle.ms(0.99) <= 2.0 * operation
-        && same.ms(0.99) - idle.ms(0.99) <= 2.0 * operation;
-    let of = |sample: &Sample| json!([round(sample.ms(0.5)), round(sample.ms(0.99))]);
+    let [idle, another, same] = seen.map(|seen: Vec<[f64; 2]>| {
+        let of = |at: fn(&[f64; 2]) -> f64| median(seen.iter().map(at).collect());
+        [of(|[p50, _]| *p50), of(|[_, p99]| *p99)]
+    });
+    let more = |[_, p99]: [f64; 2]| (p99 - idle[1]) / operation;
+    let value =
+        json!({ "another caller": round(more(another)), "the same caller": round(more(same)) });
+    let is_met = more(another) <= 2.0 && more(same) <= 2.0;
     let detail = json!({
         "operation ms": round(operation),
-        "idle p50, p99": of(&idle),
-        "another caller": of(&another),
-        "the same caller": of(&same),
-        "bulk op/s": alone.rate.round(),
+        "idle p50, p99": idle.map(round),
+        "another caller": another.map(round),
+        "the same caller": same.map(round),
+        "bulk op/s": median(bulk_rates).round(),
         "streams": bulk.len(),
-        "calls": idle.latency.len(),
+        "rounds, the median of each": ROUNDS,
     });
     Ok((value, is_met, detail))
 }
@@ -231,7 +240,7 @@ pub async fn beside_bulk(bench: &mut Bench) -> Found {
 async fn paced(bench: &Bench, clients: &[Client]) -> anyhow::Result<Sample> {
     let mut latency = histogram()?;
     let mut tick = tokio::time::interval(Duration::from_millis(20));
-    let count = bench.pick(120, 600);
+    let count = bench.pick(60, 300);
     for (call, client) in bench
         .calls
         .iter()

@@ -16,7 +16,7 @@ use kekd::lkm::credentials::Lane;
 use kekd::types::Padding;
 
 use super::front::{Front, body, post};
-use crate::harness::{Kek, Rig};
+use crate::harness::{Kek, Rig, test_module};
 
 const TURN: Duration = Duration::from_secs(4);
 const TURNS: usize = 3;
@@ -44,6 +44,7 @@ struct Bench {
     kek: Arc<Kek>,
     bulk: String,
     sessions: usize,
+    module: String,
 }
 
 impl Bench {
@@ -98,7 +99,8 @@ impl Bench {
         command.env("KEKD_BENCH_PIN", self.rig.pin());
         command.env("KEKD_BENCH_ID", self.kek.cka_id());
         command.env("KEKD_BENCH_SESSIONS", self.sessions.to_string());
-        command.env("KEKD_BENCH_MODULE", self.rig.token.module());
+        command.env("KEKD_BENCH_MODULE", &self.module);
+        command.envs(self.rig.environment.iter().cloned());
         let wrapped = self.kek.wrap(Padding::OaepSha1, &[1; 32]);
         let hex: String = wrapped.iter().map(|byte| format!("{byte:02x}")).collect();
         let output = command.env("KEKD_BENCH_WRAPPED", hex).output().unwrap();
@@ -117,9 +119,18 @@ fn median(mut values: Vec<f64>) -> f64 {
 #[ignore = "a benchmark: make bench-lkm"]
 async fn throughput() {
     let cores = std::thread::available_parallelism().unwrap().get();
-    for sessions in [cores.div_ceil(2), cores] {
-        let rig = Rig::stopped();
+    // The last is an HSM that does its work elsewhere and takes 10 ms for it.
+    for (sessions, latency_ms) in [(cores.div_ceil(2), None), (cores, None), (8, Some(10))] {
+        let mut rig = Rig::stopped();
         rig.set("hsm", &format!("sessions = {sessions}"));
+        let mut module = rig.token.module().display().to_string();
+        if let Some(ms) = latency_ms {
+            let null = test_module("kekd_test_null").display().to_string();
+            rig.edit("kekd.toml", |text| text.replace(&module, &null));
+            rig.environment
+                .push(("PKCS11_NULL_LATENCY_MS".to_owned(), format!("{ms}")));
+            module = null;
+        }
         rig.start();
         let mut front = Front::stopped(&rig);
         front.set("limits", "requests_per_s_of_credential", 100_000);
@@ -135,23 +146,29 @@ async fn throughput() {
             kek,
             bulk,
             sessions,
+            module,
         };
+        // To keep 8 sessions at 10 ms busy, 16 callers are not enough by much: each waits for its answer.
+        let callers = CALLERS * if latency_ms.is_some() { 4 } else { 1 };
         let (id, key) = (bench.front.id.clone(), bench.front.key.clone());
         let mut of = [(); 4].map(|()| Vec::new());
         let mut waited = [(); 2].map(|()| Vec::new());
         for _ in 0..TURNS {
             of[0].push(bench.raw());
-            of[1].push(bench.direct(CALLERS).await.0);
-            of[2].push(bench.through(CALLERS, &id, &key).await.0);
-            of[3].push(bench.through(CALLERS, "cloud-bulk", &bench.bulk).await.0);
+            of[1].push(bench.direct(callers).await.0);
+            of[2].push(bench.through(callers, &id, &key).await.0);
+            of[3].push(bench.through(callers, "cloud-bulk", &bench.bulk).await.0);
             waited[0].push(bench.direct(1).await.1.as_secs_f64() * 1e3);
             waited[1].push(bench.through(1, &id, &key).await.1.as_secs_f64() * 1e3);
         }
         let [raw, direct, through, bulk] = of.map(median);
         let [alone, alone_through] = waited.map(median);
         eprintln!(
-            "{sessions} sessions, {cores} processors: raw {raw:.0}/s; kekd/raw {:.3}; kekd-lkm/raw \
+            "{sessions} sessions, {cores} processors, {}: raw {raw:.0}/s; kekd/raw {:.3}; kekd-lkm/raw \
              {:.3}; kekd-lkm bulk/raw {:.3}; kekd-lkm/kekd {:.3}; added p50 {:.2} ms",
+            latency_ms.map_or("SoftHSM".to_owned(), |ms| format!(
+                "latency module of {ms} ms"
+            )),
             direct / raw,
             through / raw,
             bulk / raw,
