@@ -9,7 +9,7 @@ use kekd::lkm::credentials::Lane;
 use kekd::types::Padding;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::front::{Front, body, dek_of};
+use super::front::{Front, StandStill, body, dek_of};
 use crate::harness::{Kek, Rig};
 
 /// What came of a load.
@@ -191,19 +191,8 @@ async fn a_kekd_that_stands_still_makes_no_pile() {
     front.set("kekd", "timeout_ms", 1_000);
     front.set("limits", "interactive_max", 4);
     front.start();
-    front.is_ready().await;
-    let kek = Kek::of(&rig.client("lkm-1").await, "recordings").await;
-    let call = || front.post(body(kek.keypair_id, &kek.wrap(Padding::OaepSha1, &[1; 32])));
-    assert_eq!(front.say(call()).await.unwrap().status, 200);
-    let daemon = Pid::from_raw(rig.daemon_pid().cast_signed()).unwrap();
-    kill_process(daemon, Signal::STOP).unwrap();
-    let asked: Vec<_> = (0..32)
-        .map(|_| {
-            let (caller, call) = (front.caller(), call());
-            tokio::spawn(async move { caller.connect().await.unwrap().send(call).await })
-        })
-        .collect();
-    for answer in asked {
+    let mut still = StandStill::under(&rig, &front, 32).await;
+    for answer in still.asked.drain(..) {
         let reply = answer.await.unwrap().unwrap();
         assert_eq!(reply.status, 503);
         assert!(reply.headers.contains_key("retry-after"));
@@ -217,9 +206,9 @@ async fn a_kekd_that_stands_still_makes_no_pile() {
         front.local("/health").contains("200 OK"),
         "live while kekd is not"
     );
-    kill_process(daemon, Signal::CONT).unwrap();
+    kill_process(still.daemon, Signal::CONT).unwrap();
     for _ in 0..200 {
-        if front.say(call()).await.unwrap().status == 200 {
+        if front.say(still.call(&front)).await.unwrap().status == 200 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

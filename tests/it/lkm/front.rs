@@ -17,13 +17,14 @@ use kekd::lkm::caller::{Call, CallError, Caller, Connection, Reply, Target, sign
 use kekd::lkm::credential_file::CredentialFile;
 use kekd::lkm::credentials::Lane;
 use kekd::lkm::hawk::{Artifacts, Secret};
-use kekd::types::KeypairId;
+use kekd::types::{KeypairId, Padding};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::task::JoinHandle;
 use toml::{Table, Value};
 
-use crate::harness::{KEKCTL, PATIENCE, Rig, copy, free_port};
+use crate::harness::{KEKCTL, Kek, PATIENCE, Rig, copy, free_port};
 
 pub const KEKD_LKM: &str = env!("CARGO_BIN_EXE_kekd-lkm");
 pub const JSON: &str = "application/json";
@@ -302,6 +303,42 @@ impl Front {
     /// One request on a connection of its own.
     pub async fn say(&self, call: Call) -> Result<Reply, CallError> {
         self.caller().connect().await?.send(call).await
+    }
+}
+
+/// A kekd that stands still (SIGSTOP) under callers of its front-end.
+pub struct StandStill {
+    pub daemon: Pid,
+    /// Each on a connection of its own.
+    pub asked: Vec<JoinHandle<Result<Reply, CallError>>>,
+    kek: Kek,
+}
+
+impl StandStill {
+    /// Sees that one unwrap is good, stops kekd, and lets so many ask for another.
+    pub async fn under(rig: &Rig, front: &Front, callers: usize) -> Self {
+        front.is_ready().await;
+        let kek = Kek::of(&rig.client("lkm-1").await, "recordings").await;
+        let daemon = Pid::from_raw(rig.daemon_pid().cast_signed()).unwrap();
+        let mut still = Self {
+            daemon,
+            asked: Vec::new(),
+            kek,
+        };
+        assert_eq!(front.say(still.call(front)).await.unwrap().status, 200);
+        kill_process(daemon, Signal::STOP).unwrap();
+        for _ in 0..callers {
+            let (caller, call) = (front.caller(), still.call(front));
+            let asked = tokio::spawn(async move { caller.connect().await?.send(call).await });
+            still.asked.push(asked);
+        }
+        still
+    }
+
+    /// One more unwrap.
+    pub fn call(&self, front: &Front) -> Call {
+        let wrapped = self.kek.wrap(Padding::OaepSha1, &[1; 32]);
+        front.post(body(self.kek.keypair_id, &wrapped))
     }
 }
 

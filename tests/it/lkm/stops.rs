@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use kekd::types::Padding;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::faults::{is_last, load};
-use super::front::{Front, body};
+use super::front::{Front, StandStill, body};
 use crate::harness::{Kek, Rig};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,27 +54,16 @@ async fn what_was_read_is_answered_when_the_process_stops() {
     front.set("kekd", "timeout_ms", 60_000);
     front.set("limits", "request_timeout_ms", 60_000);
     front.start();
-    front.is_ready().await;
-    let kek = Kek::of(&rig.client("lkm-1").await, "recordings").await;
-    let call = || front.post(body(kek.keypair_id, &kek.wrap(Padding::OaepSha1, &[1; 32])));
-    assert_eq!(front.say(call()).await.unwrap().status, 200);
-    let daemon = Pid::from_raw(rig.daemon_pid().cast_signed()).unwrap();
-    kill_process(daemon, Signal::STOP).unwrap();
-    let asked: Vec<_> = (0..4)
-        .map(|_| {
-            let (caller, call) = (front.caller(), call());
-            tokio::spawn(async move { caller.connect().await?.send(call).await })
-        })
-        .collect();
+    let still = StandStill::under(&rig, &front, 4).await;
     front.says("/metrics", "kekd_lkm_unwraps_under_way 4").await;
     let ended = front.stop().await;
     assert!(ended.success(), "{ended}");
-    for answer in asked {
+    for answer in still.asked {
         let reply = answer.await.unwrap().unwrap();
         assert_eq!(reply.status, 503);
         assert!(reply.headers.contains_key("retry-after") && is_last(&reply));
     }
-    kill_process(daemon, Signal::CONT).unwrap();
+    kill_process(still.daemon, Signal::CONT).unwrap();
 }
 
 /// A body that comes after its head is read before the caller is told to wait: an answer ahead of it
