@@ -16,8 +16,8 @@ demo: setup ## seal a recording with OpenSSL, open it through kekd
 	cargo build --locked --bins
 	sh docs/demo.sh target/debug
 
-test: setup modules ## every test
-	cargo test --locked
+test: setup modules ## every test; two at once for each processor, for they wait more than they work
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 2))} cargo test --locked
 
 bench-lkm: setup modules ## throughput of kekd-lkm beside kekd and the raw module (release build)
 	cargo test --locked --release --test it -- lkm::bench::throughput --ignored --nocapture

@@ -3,14 +3,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use kekd::proto::v1::{ProposalPhase, VersionState};
 use kekd::quorum::{Operation, Usage};
 use kekd::types::Padding;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::faults::{Faulty, count};
-use crate::harness::{Kek, Rig, copy, dek, must, reason, skipped};
+use crate::harness::{Kek, Rig, copy, dek, reason, skipped};
 use crate::officers::{Officers, deciding, new_version};
 use crate::saga_scene::{ended, is_ready, serving, token_holds};
 use crate::saga_steps::trapped;
@@ -87,7 +87,8 @@ async fn a_kill_between_a_destruction_and_its_entry_is_ended_by_the_next_start()
     let officers = Officers::of(&rig).await;
     assert_eq!(ended(&officers, id).await, ProposalPhase::Executed);
     // A worker to come does not want the key.
-    must(Command::new("kill").args(["-9", &rig.worker_pid().await.to_string()]));
+    let worker = Pid::from_raw(rig.worker_pid().await.cast_signed()).unwrap();
+    kill_process(worker, Signal::KILL).unwrap();
     is_ready(&rig).await;
     is_destroyed(&rig, &old).await;
 
