@@ -180,7 +180,7 @@ async fn from_key_to_key(
 /// add. What it takes longer than one with few, without what the module takes to list the keys.
 pub async fn start(bench: &mut Bench) -> Found {
     let records = bench.pick(20_000, 1_000_000);
-    let versions = bench.pick(8, 64);
+    let versions = bench.pick(4, 64);
     let starts = bench.pick(2, 4);
 
     let mut one = Rig::make(&bench.home.join("one"), &["recordings".to_owned()])?;

@@ -240,7 +240,7 @@ pub async fn beside_bulk(bench: &mut Bench) -> Found {
 async fn paced(bench: &Bench, clients: &[Client]) -> anyhow::Result<Sample> {
     let mut latency = histogram()?;
     let mut tick = tokio::time::interval(Duration::from_millis(20));
-    let count = bench.pick(60, 300);
+    let count = bench.pick(40, 300);
     for (call, client) in bench
         .calls
         .iter()
