@@ -1,10 +1,10 @@
 //! Who is served first: interactive before bulk, bulk never not at all, and nothing that nobody waits
-//! for. The token is held still by the fault module while calls come, so what is counted is the
-//! order of audit records and never a time.
+//! for. The token is held still by the fault module while calls come and goes on by so many decryptions
+//! as a test allows, so what is seen is who got those, and never a time or an order among neighbours.
 
 use std::time::Duration;
 
-use kekd::client::{Client, ClientError, UnwrapCall};
+use kekd::client::{Client, ClientError, Endpoint, UnwrapCall};
 use kekd::proto::v1::{Outcome, Record};
 use kekd::types::Padding;
 use tokio::task::JoinHandle;
@@ -12,21 +12,25 @@ use tokio::task::JoinHandle;
 use crate::faults::Faulty;
 use crate::harness::{Kek, Rig, dek, reason};
 
-/// At most so many records of work that was begun before stand before one that overtakes: what is in
-/// the sessions, and one for the order in which neighbours reach the audit log.
-const fn before(sessions: usize) -> usize {
-    sessions + 1
-}
+/// The longest that kekd lets a call wait.
+const HELD_MAX: Duration = Duration::from_secs(600);
 
 /// A rig with this many sessions, and a token that can be held still for as long as a test likes.
 fn faulty(sessions: usize, limits: &str) -> Faulty {
     let faulty = Faulty::of(Rig::stopped());
     let hsm = format!("sessions = {sessions}\ncall_timeout_ms = 60000");
     faulty.rig.set("hsm", &hsm);
-    let limits = format!("request_timeout_ms_max = 60000\n{limits}");
+    let limits = format!("request_timeout_ms_max = 600000\n{limits}");
     faulty.rig.set("limits", &limits);
     faulty.rig.start();
     faulty
+}
+
+/// One client over TLS and one over the Unix socket, whose calls outlast all the time they are held.
+async fn two_patient(rig: &Rig) -> (Client, Client) {
+    let socket = Endpoint::Unix(rig.dir.join("run/kekd.sock"));
+    let local = Client::connect(socket, HELD_MAX).await.unwrap();
+    (rig.client_with("lkm-1", HELD_MAX).await, local)
 }
 
 async fn until_waiting(rig: &Rig, count: usize) {
@@ -73,14 +77,31 @@ fn one(client: &Client, kek: &Kek, name: &str) -> JoinHandle<Result<[u8; 32], Cl
     tokio::spawn(async move { Ok(dek(&client.unwrap(call).await?.release)) })
 }
 
-fn is_bulk(record: &Record) -> bool {
-    record.request_id.starts_with("bulk-")
+fn bulk_of(records: &[Record]) -> usize {
+    let is_bulk = |record: &&Record| record.request_id.starts_with("bulk-");
+    records.iter().filter(is_bulk).count()
 }
 
-/// How many bulk records stand before this one.
-fn bulk_before(records: &[Record], name: &str) -> usize {
-    let at = records.iter().position(|record| record.request_id == name);
-    records[..at.unwrap()].iter().filter(|r| is_bulk(r)).count()
+/// Waits until so many calls have a record; who got those is decided by then.
+async fn until_recorded(rig: &Rig, count: usize) -> Vec<Record> {
+    let mut records = Vec::new();
+    for _ in 0..6_000 {
+        records = rig.records();
+        if records.len() >= count {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let found: Vec<_> = records.iter().map(|r| (&r.request_id, &r.reason)).collect();
+    assert_eq!(records.len(), count, "while the token is held: {found:?}");
+    records
+}
+
+/// Waits until the token holds so many decryptions more than `before`.
+async fn until_held(faulty: &Faulty, before: usize, count: usize) {
+    while faulty.count("C_Decrypt") < before + count {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Goal P9 without a clock: of the same caller and of another, beside a stream that fills all it may.
@@ -88,62 +109,57 @@ fn bulk_before(records: &[Record], name: &str) -> usize {
 async fn an_interactive_call_waits_for_no_bulk_that_is_not_in_a_session() {
     for sessions in [1, 2] {
         let faulty = faulty(sessions, "");
-        let exporter = faulty.rig.client("lkm-1").await;
-        let other = faulty.rig.local().await;
+        let (exporter, other) = two_patient(&faulty.rig).await;
         let kek = Kek::of(&exporter, "recordings").await;
+        let before = faulty.count("C_Decrypt");
         faulty.script("C_Decrypt * hold");
         let bulk = export(&exporter, &kek, 64);
+        until_held(&faulty, before, sessions).await;
         until_waiting(&faulty.rig, 64 - sessions).await;
         let calls = [
             one(&exporter, &kek, "same-caller"),
             one(&other, &kek, "other-caller"),
         ];
         until_waiting(&faulty.rig, 66 - sessions).await;
-        faulty.script("");
+        // The bulk that is in the sessions goes on, and two decryptions more: theirs.
+        faulty.script("C_Decrypt 3 hold\nC_Decrypt 4 hold");
+        let records = until_recorded(&faulty.rig, sessions + 2).await;
+        assert_eq!(bulk_of(&records), sessions, "with {sessions} sessions");
         for call in calls {
             assert_eq!(call.await.unwrap().unwrap(), [1; 32]);
         }
+        faulty.script("");
         bulk.await.unwrap();
-        let records = faulty.rig.records();
-        for name in ["same-caller", "other-caller"] {
-            let found = bulk_before(&records, name);
-            assert!(
-                found <= before(sessions),
-                "{name}: {found} of 64 bulk calls went before it, with {sessions} sessions"
-            );
-        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bulk_is_not_starved_by_interactive_calls() {
     let faulty = faulty(1, "");
-    let (flood, exporter) = (faulty.rig.local().await, faulty.rig.client("lkm-1").await);
+    let (exporter, flood) = two_patient(&faulty.rig).await;
     let kek = Kek::of(&exporter, "recordings").await;
+    let before = faulty.count("C_Decrypt");
     faulty.script("C_Decrypt * hold");
     // Fewer than one connection has streams: all of them wait at kekd.
     let calls: Vec<_> = (0..28)
         .map(|number| one(&flood, &kek, &format!("interactive-{number}")))
         .collect();
+    until_held(&faulty, before, 1).await;
     until_waiting(&faulty.rig, 27).await;
     let bulk = export(&exporter, &kek, 3);
     until_waiting(&faulty.rig, 30).await;
+    // The one that is in the session came before any bulk; of eight turns after it one is bulk.
+    for (turns, done) in [(8, 9), (7, 17), (7, 25)] {
+        faulty.script(&format!("C_Decrypt {} hold", turns + 1));
+        let records = until_recorded(&faulty.rig, done).await;
+        assert_eq!(bulk_of(&records), (done - 1) / 8, "of {done}");
+        until_held(&faulty, before, done + 1).await;
+    }
     faulty.script("");
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap(), [1; 32]);
     }
     bulk.await.unwrap();
-    let records = faulty.rig.records();
-    let turns: Vec<usize> = (0..records.len())
-        .filter(|n| is_bulk(&records[*n]))
-        .collect();
-    for (number, at) in turns.into_iter().enumerate() {
-        let latest = (number + 1) * 8 + before(1);
-        assert!(
-            at <= latest,
-            "bulk call {number} is record {at}, not {latest} at most"
-        );
-    }
 }
 
 /// Deadlines that pass, and callers who hang up, while the only session is busy.

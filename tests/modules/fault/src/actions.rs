@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cryptoki_sys::*;
 
-use crate::rules::{Action, choose, wait_for_another};
+use crate::rules::{Action, choose, wait_for_another_than};
 
 /// One call to the module.
 pub struct Call<'a> {
@@ -64,10 +64,12 @@ impl Call<'_> {
     /// Counts the call and does what the script says; `real` forwards it.
     pub fn run(&self, real: impl FnOnce() -> CK_RV) -> CK_RV {
         let asks_size = self.output().is_some_and(|(output, _)| output.is_null());
+        let chosen = choose(self.function, asks_size);
+        // Only now: who reads the count and then changes the script does not change it for this call.
         if !asks_size {
             self.count();
         }
-        match choose(self.function, asks_size) {
+        match chosen {
             None => real(),
             Some(Action::Answer(code)) => code,
             Some(Action::Ok { output_len }) => self.pretend(output_len),
@@ -96,8 +98,8 @@ impl Call<'_> {
             Some(Action::Hang) => loop {
                 sleep(Duration::from_secs(3600));
             },
-            Some(Action::Hold) => {
-                wait_for_another();
+            Some(Action::Hold(script)) => {
+                wait_for_another_than(script);
                 real()
             }
             Some(Action::Segv) => die_of_segv(),

@@ -28,6 +28,7 @@
 //! * `delay 500`: do the work that many milliseconds later.
 //! * `log-out`, `close-all-sessions`: C_DecryptInit and C_Decrypt only: do that to the real token, with
 //!   the call's session, then the work.
+//! * `hold`: do the work when there is another script, whatever it says.
 //! * `hang`: never return. * `segv`, `abort`, `exit`: end the process thus.
 //!
 //! A call that only asks for the size of an output (a null output pointer) is forwarded, not

@@ -18,15 +18,20 @@ use crate::names::number;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     Answer(CK_RV),
-    Ok { output_len: usize },
+    Ok {
+        output_len: usize,
+    },
     Lie(CK_RV),
     Corrupt,
     LieAttribute(CK_ATTRIBUTE_TYPE, Vec<u8>),
-    Delay { ms: u64 },
+    Delay {
+        ms: u64,
+    },
     LogOut,
     CloseAllSessions,
     Hang,
-    Hold,
+    /// Until there is another script than this one.
+    Hold(Option<Stamp>),
     Segv,
     Abort,
     Exit,
@@ -47,7 +52,7 @@ struct Rule {
 }
 
 /// Device, inode, length and time of last change: a script with the same stamp is the same script.
-type Stamp = (u64, u64, u64, i64, i64);
+pub type Stamp = (u64, u64, u64, i64, i64);
 
 static SCRIPT: Mutex<(Option<Stamp>, Vec<Rule>)> = Mutex::new((None, Vec::new()));
 
@@ -88,7 +93,10 @@ pub fn choose(function: &str, asks_size: bool) -> Option<Action> {
             }
         };
         if fits && chosen.is_none() {
-            chosen = Some(rule.action.clone());
+            chosen = Some(match rule.action {
+                Action::Hold(_) => Action::Hold(stamp),
+                ref action => action.clone(),
+            });
         }
     }
     chosen
@@ -106,13 +114,12 @@ fn stamp(path: &OsString) -> Option<Stamp> {
     ))
 }
 
-/// Waits until there is another script than the one that was read last.
-pub fn wait_for_another() {
+/// Waits until there is another script than this one.
+pub fn wait_for_another_than(script: Option<Stamp>) {
     let Some(path) = var_os("PKCS11_FAULT_SCRIPT") else {
         return;
     };
-    let of_now = SCRIPT.lock().unwrap_or_else(PoisonError::into_inner).0;
-    while stamp(&path) == of_now {
+    while stamp(&path) == script {
         sleep(Duration::from_millis(2));
     }
 }
@@ -188,7 +195,7 @@ fn parse_action(function: &str, words: &[&str]) -> Option<Action> {
         ["log-out"] if function.starts_with("C_Decrypt") => Action::LogOut,
         ["close-all-sessions"] if function.starts_with("C_Decrypt") => Action::CloseAllSessions,
         ["hang"] => Action::Hang,
-        ["hold"] => Action::Hold,
+        ["hold"] => Action::Hold(None),
         ["segv"] => Action::Segv,
         ["abort"] => Action::Abort,
         ["exit"] => Action::Exit,
