@@ -189,14 +189,12 @@ pub enum HsmError {
         detail: String,
     },
     /// The token cannot do this.
-    #[error("{operation}: the token cannot do this: {detail} ({return_value})")]
+    #[error("{operation}: the token cannot do this: {detail}")]
     Unsupported {
         /// The call.
         operation: &'static str,
-        /// What the worker says.
+        /// What the worker says, and the PKCS#11 return value by name, where there was one.
         detail: String,
-        /// The PKCS#11 return value by name.
-        return_value: String,
     },
     /// The request makes no sense to the worker.
     #[error("{operation}: {detail}")]
@@ -207,14 +205,12 @@ pub enum HsmError {
         detail: String,
     },
     /// The token refused the act.
-    #[error("{operation}: the token refused: {detail} ({return_value})")]
+    #[error("{operation}: the token refused: {detail}")]
     RefusedByToken {
         /// The call.
         operation: &'static str,
-        /// What the worker says.
+        /// What the worker says, and the PKCS#11 return value by name, where there was one.
         detail: String,
-        /// The PKCS#11 return value by name.
-        return_value: String,
     },
     /// The officers approved this for another key. Nothing was asked of the HSM.
     #[error(
@@ -403,13 +399,11 @@ impl HsmError {
             (Ok(FailureKind::KeyAmbiguous), _) => Self::KeyAmbiguous { operation, detail },
             (Ok(FailureKind::Unsupported), _) => Self::Unsupported {
                 operation,
-                detail,
-                return_value,
+                detail: named(detail, &return_value),
             },
             (Ok(FailureKind::RefusedByToken), _) => Self::RefusedByToken {
                 operation,
-                detail,
-                return_value,
+                detail: named(detail, &return_value),
             },
             (Ok(FailureKind::BadRequest), _) => Self::BadRequest { operation, detail },
             // The link ends where a worker says LINK_LOST or speaks of PINs: not told here.

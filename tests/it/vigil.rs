@@ -190,14 +190,14 @@ async fn a_token_that_is_initialised_again_is_not_taken_for_ours() {
     let status = operator.status().await.unwrap();
     assert!(!status.ready && !status.problems.is_empty(), "{status:?}");
     assert_eq!(
-        objects(&rig.dir.join("tokens")),
+        object_files(&rig.dir.join("tokens")),
         Vec::<PathBuf>::new(),
         "something was made"
     );
 }
 
 /// The object files of all tokens below a folder.
-fn objects(tokens: &Path) -> Vec<PathBuf> {
+pub fn object_files(tokens: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for token in fs::read_dir(tokens).unwrap() {
         for entry in fs::read_dir(token.unwrap().path()).unwrap() {
@@ -233,7 +233,7 @@ fn a_kek_weakened_on_disk_is_refused() {
         ];
         let flag = [attribute.to_be_bytes(), 1_u64.to_be_bytes()].concat();
         let mut changed = 0;
-        for path in objects(&rig.dir.join("tokens")) {
+        for path in object_files(&rig.dir.join("tokens")) {
             let mut bytes = fs::read(&path).unwrap();
             if position(&bytes, &private_class.concat()).is_none() {
                 continue;

@@ -47,7 +47,7 @@ pub(super) fn import(seat: &mut Seat, request: &Import) -> Result<Imported, JobE
     let wanted = Wanted::new(request)?;
     let token = seat.shared_token();
     let _only_one = token.changes();
-    let was_there = settle::retry_lost(seat, |seat| find(seat, &wanted.object_id))?.is_some();
+    let was_there = settle::retry_lost(seat, |seat| wanted.is_there(seat))?;
     settle::retry_lost(seat, |seat| {
         if find(seat, &wanted.object_id)?.is_none() {
             generate::check_free(seat.session()?, &wanted.object_id, &request.label)?;
@@ -100,6 +100,21 @@ impl<'a> Wanted<'a> {
             transport_id: key::object_id(&request.transport_object_id)?,
             spki_sha256,
         })
+    }
+
+    /// Whether an earlier request brought the private key in. An object without a modulus is what an
+    /// unwrapping leaves that ends with its process: no key, and in the way of one, so it is destroyed. A
+    /// token that has the modulus and does not show it has refused the rehearsal.
+    fn is_there(&self, seat: &mut Seat) -> Result<bool, JobError> {
+        let Some(found) = find(seat, &self.object_id)? else {
+            return Ok(false);
+        };
+        let session = seat.session()?;
+        let is_key = public_key::rsa(session, found)?.is_some();
+        if !is_key {
+            session.destroy_object(found)?;
+        }
+        Ok(is_key)
     }
 
     /// Unwraps the private key twice: as an object of this session, to see what it is, and then for
