@@ -55,24 +55,22 @@ impl Raw {
         Ok(self.pkcs11.open_rw_session(self.slot)?)
     }
 
-    /// Lists all keys with what an inventory wants of them: how many private ones there are.
+    /// Lists the token as kekd's inventory does: one search, and the same of each object. How many of
+    /// them are private keys.
     pub fn list(&self) -> anyhow::Result<usize> {
         let session = self.session()?;
-        let names = [AttributeType::Id, AttributeType::Label];
-        let numbers = [AttributeType::Modulus, AttributeType::PublicExponent];
-        let private = [names, numbers].concat();
+        let wanted = [
+            AttributeType::Class,
+            AttributeType::Id,
+            AttributeType::Label,
+            AttributeType::Modulus,
+            AttributeType::PublicExponent,
+        ];
+        let private = Attribute::Class(ObjectClass::PRIVATE_KEY);
         let mut count = 0;
-        for (class, wanted) in [
-            (ObjectClass::PRIVATE_KEY, private.as_slice()),
-            (ObjectClass::PUBLIC_KEY, &names),
-        ] {
-            let found = session.find_objects(&[Attribute::Class(class)])?;
-            for object in &found {
-                session.get_attributes(*object, wanted)?;
-            }
-            if class == ObjectClass::PRIVATE_KEY {
-                count = found.len();
-            }
+        for object in session.find_objects(&[Attribute::Token(true)])? {
+            let found = session.get_attributes(object, &wanted)?;
+            count += usize::from(found.contains(&private));
         }
         Ok(count)
     }

@@ -22,7 +22,7 @@ const GENERATION: &str = "generation";
 /// Most tries to copy a token that changes meanwhile, and the pause between two.
 const TRIES_MAX: usize = 20;
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often a change is told, and the pause between two times.
+/// How often a change is told where somebody may listen, and the pause between two times.
 const TELLINGS: usize = 5;
 const BETWEEN_TELLINGS: Duration = Duration::from_millis(200);
 
@@ -81,11 +81,12 @@ fn copy_token(from: &Path, to: &Path) -> io::Result<usize> {
     Ok(changed)
 }
 
-/// Writes another generation than any that whoever has the replica open has seen. Several times: where
-/// kekd's worker changes the token itself between our change and its next look, as it does while it
-/// tries a key, SoftHSM2 counts on from ours and takes both changes for its own.
+/// Writes another generation than any that whoever has the replica open has seen. Several times, where
+/// it is not new: where kekd's worker changes the token itself between our change and its next look, as
+/// it does while it tries a key, SoftHSM2 counts on from ours and takes both changes for its own.
 fn tell_of_change(from: &Path, to: &Path) -> io::Result<()> {
-    for time in 0..TELLINGS {
+    let is_new = !to.join(GENERATION).exists();
+    for time in 0..if is_new { 1 } else { TELLINGS } {
         if time > 0 {
             std::thread::sleep(BETWEEN_TELLINGS);
         }
