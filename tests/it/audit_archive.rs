@@ -6,51 +6,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::answers::{lines, refused, refused_because};
+use crate::harness::{Kek, PATIENCE, Rig, must, reason, skipped};
 use kekd::client::UnwrapCall;
 use kekd::proto::v1;
 use kekd::types::Padding;
-use serde_json::Value;
-
-use crate::harness::{KEKCTL, Kek, PATIENCE, Rig, must, reason, skipped};
-
-fn by(rig: &Rig, name: &str, args: &[&str]) -> Command {
-    let files = rig.files(name);
-    let mut command = Command::new(KEKCTL);
-    command
-        .env("KEKD_ENDPOINT", rig.address())
-        .env("KEKD_CA", files.ca)
-        .env("KEKD_CERT", files.certificate)
-        .env("KEKD_KEY", files.private_key)
-        .env_remove("KEKD_SOCKET")
-        .args(args);
-    command
-}
-
-fn auditor(rig: &Rig, args: &[&str]) -> Command {
-    by(rig, "auditor", args)
-}
-
-/// The lines of a command's answer, each a JSON object.
-fn lines(command: &mut Command) -> Vec<Value> {
-    let output = must(command.args(["--output", "json"]));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-/// Exit status, reason and message.
-fn refused(command: &mut Command) -> (i32, String, String) {
-    let output = command.args(["--output", "json"]).output().unwrap();
-    let error: Value = serde_json::from_slice(&output.stderr)
-        .unwrap_or_else(|_| panic!("{command:?}: {output:?}"));
-    let text = |name: &str| error["error"][name].as_str().unwrap().to_owned();
-    (
-        output.status.code().unwrap(),
-        text("reason"),
-        text("message"),
-    )
-}
 
 /// Refusals that cost the HSM nothing: so many records.
 pub async fn refusals(rig: &Rig, count: usize) {
@@ -108,7 +68,7 @@ impl Scene {
     }
 
     fn audit(&self, args: &[&str]) -> Command {
-        let mut command = auditor(&self.rig, &["audit"]);
+        let mut command = self.rig.auditor(&["audit"]);
         command.args(args);
         command
     }
@@ -140,7 +100,7 @@ async fn scene(days: &str) -> Scene {
     refusals(&rig, 2217).await;
     anchored(&rig, 2220).await;
     let export = rig.dir.join("export");
-    must(auditor(&rig, &["ledger", "export"]).arg(&export));
+    must(rig.auditor(&["ledger", "export"]).arg(&export));
     let key = export.join("log-key.pem");
     Scene { rig, key }
 }
@@ -160,8 +120,8 @@ async fn old_records_are_archived_dropped_and_found_again() {
         "--instance",
         instance.trim(),
     ];
-    must(auditor(rig, &init).arg("--log-key").arg(&scene.key));
-    must(&mut auditor(rig, &["witness", "cosign", &witness]));
+    must(rig.auditor(&init).arg("--log-key").arg(&scene.key));
+    must(&mut rig.auditor(&["witness", "cosign", &witness]));
 
     let made = lines(&mut scene.keyed(&["archive", &file]));
     let told = (&made[0]["first"], &made[0]["last"], &made[0]["records"]);
@@ -190,7 +150,7 @@ async fn old_records_are_archived_dropped_and_found_again() {
         ("operator", "ROLE_NOT_ALLOWED"),
         ("stranger", "CALLER_UNKNOWN"),
     ] {
-        let mut command = by(rig, name, &["audit", "drop", &file, "--yes"]);
+        let mut command = rig.kekctl_as(name, &["audit", "drop", &file, "--yes"]);
         let found = refused(command.arg("--log-key").arg(&scene.key));
         assert_eq!((found.0, found.1.as_str()), (77, expected));
     }
@@ -218,7 +178,7 @@ async fn old_records_are_archived_dropped_and_found_again() {
         &mut scene.audit(&["follow", "--from", "7"]),
         &mut scene.keyed(&["prove", "7"]),
     ] {
-        let (exit, why, message) = refused(command);
+        let (exit, why, message) = refused_because(command);
         assert_eq!((exit, why.as_str()), (1, "RECORDS_ARCHIVED"), "{command:?}");
         assert!(
             message.contains(&sha) && message.contains("2048"),
@@ -240,20 +200,9 @@ async fn old_records_are_archived_dropped_and_found_again() {
     );
     assert_eq!(drops[0]["caller"], "spiffe://kekd.test/auditor");
     // Who unwrapped what under this KEK between two dates, whatever was dropped.
-    let released = [
-        "list",
-        "--kek",
-        "recordings",
-        "--since",
-        "2026-01-01",
-        "--until",
-        "2100-01-01",
-        "--outcome",
-        "released",
-        "--archive",
-        &file,
-    ];
-    assert_eq!(lines(&mut scene.audit(&released)).len(), 5);
+    let released = "list --kek recordings --since 2026-01-01 --until 2100-01-01 --outcome released";
+    let mut released = scene.audit(&released.split(' ').collect::<Vec<_>>());
+    assert_eq!(lines(released.args(["--archive", &file])).len(), 5);
     assert_eq!(
         lines(scene.audit(&["list"]).args(["--archive", &file])).len(),
         2224
@@ -267,7 +216,7 @@ async fn old_records_are_archived_dropped_and_found_again() {
     let proved = lines(&mut scene.keyed(&["prove", "--check", &proof]));
     assert_eq!(proved[0]["record"]["index"], 7);
     must(&mut scene.keyed(&["prove", "2200"]));
-    must(&mut auditor(rig, &["witness", "cosign", &witness]));
+    must(&mut rig.auditor(&["witness", "cosign", &witness]));
 
     // A copy, alone and with the archive; and the daemon goes on after a restart.
     let copy = scene.copy("copy.db");
@@ -348,7 +297,7 @@ async fn young_records_are_not_dropped_and_a_run_cut_short_begins_anew() {
     let made = must(&mut scene.keyed(&["archive", &file, "--before", "2000"]));
     assert!(String::from_utf8_lossy(&made.stderr).contains("beginning anew"));
     assert!(!fs::exists(format!("{file}.partial")).unwrap());
-    let (exit, why, message) = refused(&mut scene.keyed(&["drop", &file, "--yes"]));
+    let (exit, why, message) = refused_because(&mut scene.keyed(&["drop", &file, "--yes"]));
     assert_eq!((exit, why.as_str()), (1, "NOT_DROPPED"));
     assert!(
         message.contains("audit.retention_days_min keeps records for 365 days"),

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use kekd::client::ClientError;
@@ -12,8 +11,8 @@ use kekd::proto::v1::get_audit_proof_request::What;
 use kekd::types::Padding;
 use prost::Message as _;
 use rusqlite::Connection;
-use serde_json::Value;
 
+use crate::answers::{lines, refused, refused_because};
 use crate::harness::{Kek, PATIENCE, Rig, must, reason};
 
 /// A rig whose audit log is signed ten times a second.
@@ -28,23 +27,6 @@ fn log_key(rig: &Rig) -> PathBuf {
     let dir = rig.dir.join("export");
     must(rig.auditor(&["ledger", "export"]).arg(&dir));
     dir.join("log-key.pem")
-}
-
-/// The lines of a command's answer, each a JSON object.
-fn lines(command: &mut Command) -> Vec<Value> {
-    let output = must(command.args(["--output", "json"]));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-/// Exit status and message.
-fn refused(command: &mut Command) -> (i32, String) {
-    let output = command.args(["--output", "json"]).output().unwrap();
-    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
-    let message = error["error"]["message"].as_str().unwrap().to_owned();
-    (output.status.code().unwrap(), message)
 }
 
 /// Three releases and one refusal.
@@ -80,16 +62,8 @@ async fn an_auditor_asks_who_unwrapped_what_and_nobody_else_may() {
     let rig = rig();
     use_it(&rig).await;
     signed(&rig, 4).await;
-    let today = lines(&mut rig.auditor(&[
-        "audit",
-        "list",
-        "--kek",
-        "recordings",
-        "--since",
-        "2026-01-01",
-        "--until",
-        "2100-01-01",
-    ]));
+    let today = "audit list --kek recordings --since 2026-01-01 --until 2100-01-01";
+    let today = lines(&mut rig.auditor(&today.split(' ').collect::<Vec<_>>()));
     assert_eq!(today.len(), 3, "{today:?}");
     for line in &today {
         assert_eq!(line["outcome"], "released");
@@ -255,7 +229,7 @@ async fn a_record_is_proved_online_and_from_a_copy() {
         )
         .unwrap();
     drop(damaged);
-    let (exit, message) = refused(&mut rig.auditor(&["audit", "verify", copy]));
+    let (exit, _, message) = refused_because(&mut rig.auditor(&["audit", "verify", copy]));
     assert_eq!(exit, 65);
     assert!(message.contains("record 5"), "{message}");
 }

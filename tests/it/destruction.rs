@@ -9,7 +9,7 @@ use kekd::quorum::{
 };
 use kekd::types::{KeypairId, Padding};
 
-use crate::harness::{KEKCTL, Kek, Rig, dek, must};
+use crate::harness::{Kek, Rig, dek, must};
 use crate::host_clock::{
     DAY, HOUR, HostClock, SECOND, execute_at, now, refused, restart, until_count,
 };
@@ -196,18 +196,9 @@ async fn the_use_that_is_stated_must_be_true_and_long_ago() {
     }
 
     // kekctl states it by itself.
-    let mut propose = rig.kekctl();
-    let officer = rig.files("officer");
+    let mut propose = rig.kekctl_as("officer", &["propose", "destroy-version"]);
     propose
-        .env("KEKD_CERT", officer.certificate)
-        .env("KEKD_KEY", officer.private_key)
-        .args([
-            "propose",
-            "destroy-version",
-            "--unused-days",
-            "0",
-            "--keypair-id",
-        ])
+        .args(["--unused-days", "0", "--keypair-id"])
         .arg(kek.keypair_id.to_string())
         .args([
             "--officer",
@@ -218,7 +209,6 @@ async fn the_use_that_is_stated_must_be_true_and_long_ago() {
             "--officer-key",
         ])
         .arg(rig.dir.join("officers/alice"));
-    assert_eq!(propose.get_program(), KEKCTL);
     must(&mut propose);
     let open = officers.client.list_proposals(false).await.unwrap();
     let id = ProposalId(kekd::types::Sha256::try_from(open[0].id.as_slice()).unwrap());

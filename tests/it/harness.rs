@@ -302,25 +302,25 @@ impl Rig {
 
     /// `kekctl` with this rig's environment.
     pub fn kekctl(&self) -> Command {
-        let mut command = Command::new(KEKCTL);
-        let files = self.files("lkm-1");
+        self.kekctl_as("lkm-1", &[])
+    }
+
+    /// `kekctl` as another of the rig's identities.
+    pub fn kekctl_as(&self, name: &str, arguments: &[&str]) -> Command {
+        let (mut command, files) = (Command::new(KEKCTL), self.files(name));
         command
             .env("KEKD_ENDPOINT", self.address())
             .env("KEKD_CA", files.ca)
             .env("KEKD_CERT", files.certificate)
             .env("KEKD_KEY", files.private_key)
-            .env_remove("KEKD_SOCKET");
+            .env_remove("KEKD_SOCKET")
+            .args(arguments);
         command
     }
 
     /// `kekctl` as the rig's auditor.
     pub fn auditor(&self, arguments: &[&str]) -> Command {
-        let (mut command, files) = (self.kekctl(), self.files("auditor"));
-        command
-            .env("KEKD_CERT", files.certificate)
-            .env("KEKD_KEY", files.private_key)
-            .args(arguments);
-        command
+        self.kekctl_as("auditor", arguments)
     }
 
     /// A command that sees this rig's token.

@@ -40,14 +40,8 @@ async fn begun(officers: &Officers<'_>, legacy: &Legacy) -> ProposalId {
 
 /// `kekctl import …` as an officer of this rig.
 fn kekctl(rig: &Rig, arguments: &[&str]) -> Output {
-    let files = rig.files("officer");
-    let mut command = rig.kekctl();
-    command
-        .env("KEKD_CERT", files.certificate)
-        .env("KEKD_KEY", files.private_key)
-        .arg("import")
-        .args(arguments);
-    command.output().unwrap()
+    let mut command = rig.kekctl_as("officer", &["import"]);
+    command.args(arguments).output().unwrap()
 }
 
 /// Wraps this file's key for the transport key of the import: the path of what is to be delivered.

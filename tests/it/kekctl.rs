@@ -2,9 +2,11 @@
 //! OpenSSL on the other side wherever it can be.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
+
+use crate::answers::refused;
 
 /// A rig that goes away with the test.
 struct Rig {
@@ -101,14 +103,6 @@ fn said(command: &mut Command) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {stderr}");
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// The exit status, and the reason of the JSON error.
-fn refused(command: &mut Command) -> (i32, String) {
-    let output: Output = command.args(["--output", "json"]).output().unwrap();
-    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
-    let reason = error["error"]["reason"].as_str().unwrap();
-    (output.status.code().unwrap(), reason.to_owned())
 }
 
 fn wrapped(rig: &Rig, kek: &str, padding: &[&str]) -> String {

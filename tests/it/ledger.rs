@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::answers::refused;
 use crate::harness::{KEKCTL, Rig, must, reason};
 
 fn auditor(rig: &Rig) -> Command {
@@ -31,14 +32,6 @@ fn offline(args: &[&str]) -> Command {
 fn verified(path: &Path, more: &[&str]) -> Value {
     let mut command = offline(&["verify", path.to_str().unwrap(), "--output", "json"]);
     serde_json::from_slice(&must(command.args(more)).stdout).unwrap()
-}
-
-/// Exit status and reason.
-fn refused(command: &mut Command) -> (i32, String) {
-    let output = command.args(["--output", "json"]).output().unwrap();
-    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
-    let reason = error["error"]["reason"].as_str().unwrap().to_owned();
-    (output.status.code().unwrap(), reason)
 }
 
 fn script(dir: &Path) -> Output {

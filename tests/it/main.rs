@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod answers;
 mod architecture;
 mod audit;
 mod audit_archive;

@@ -1,17 +1,12 @@
 //! A witness of the audit log: it cosigns what only grew, remembers across runs, and refuses a fork.
 
 use std::fs;
-use std::process::Command;
 use std::time::Instant;
 
 use kekd::types::Padding;
-use serde_json::Value;
 
+use crate::answers::{answer, refused};
 use crate::harness::{Kek, PATIENCE, Rig, must};
-
-fn json(command: &mut Command) -> Value {
-    serde_json::from_slice(&must(command.args(["--output", "json"])).stdout).unwrap()
-}
 
 async fn unwrap_some(rig: &Rig) {
     let client = rig.client("lkm-1").await;
@@ -48,7 +43,7 @@ async fn a_witness_cosigns_what_grew_and_refuses_a_fork() {
     let (dir_name, key_name) = (dir.to_str().unwrap(), key.to_str().unwrap());
     let log = ["--log-key", key_name, "--instance", instance];
     let init = ["witness", "init", dir_name, "--name", "witness.test/w1"];
-    let made = json(rig.auditor(&init).args(log));
+    let made = answer(rig.auditor(&init).args(log));
     let witness = made["witness"].as_str().unwrap();
 
     let note = rig.dir.join("note");
@@ -58,24 +53,23 @@ async fn a_witness_cosigns_what_grew_and_refuses_a_fork() {
     for size in [3, 6] {
         unwrap_some(&rig).await;
         signed(&rig, size).await;
-        let cosigned = json(&mut rig.auditor(&cosign));
+        let cosigned = answer(&mut rig.auditor(&cosign));
         assert_eq!(
             (&cosigned["size"], &cosigned["before"]),
             (&size.into(), &(size - 3).into())
         );
-        let seen = json(rig.auditor(&check).args(log));
+        let seen = answer(rig.auditor(&check).args(log));
         assert_eq!(seen["size"], size);
     }
     // Once more: nothing grew, and that is no fork.
-    assert_eq!(json(&mut rig.auditor(&cosign))["before"], 6);
+    assert_eq!(answer(&mut rig.auditor(&cosign))["before"], 6);
     let text = fs::read_to_string(&note).unwrap();
     fs::write(
         &note,
         text.replacen("witness.test/w1", "witness.test/w2", 1),
     )
     .unwrap();
-    let refused = rig.auditor(&check).args(log).output().unwrap();
-    assert_eq!(refused.status.code(), Some(65), "{refused:?}");
+    assert_eq!(refused(rig.auditor(&check).args(log)).0, 65);
 
     // The witness has seen another history, or a longer one: it refuses and forgets nothing.
     let newest = dir.join("newest");
@@ -84,15 +78,10 @@ async fn a_witness_cosigns_what_grew_and_refuses_a_fork() {
     let forked = known.replace(root, &format!("root {}", "0".repeat(64)));
     for memory in [forked, known.replace("size 6", "size 7")] {
         fs::write(&newest, &memory).unwrap();
-        let mut command = rig.auditor(&cosign);
-        let refused = command.args(["--output", "json"]).output().unwrap();
-        let error: Value = serde_json::from_slice(&refused.stderr).unwrap();
-        assert_eq!(error["error"]["reason"], "FORK", "{error}");
-        assert_eq!(refused.status.code(), Some(1));
+        assert_eq!(refused(&mut rig.auditor(&cosign)), (1, "FORK".to_owned()));
         assert_eq!(fs::read_to_string(&newest).unwrap(), memory);
     }
     // A witness that lost its memory is none.
     fs::write(&newest, "").unwrap();
-    let refused = rig.auditor(&cosign).output().unwrap();
-    assert_eq!(refused.status.code(), Some(65));
+    assert_eq!(refused(&mut rig.auditor(&cosign)).0, 65);
 }

@@ -1,6 +1,7 @@
 //! Broken disks: full, failing its syncs, or going with the whole process. Each case runs this test
 //! binary again, with one ignored test as its main function, in surroundings prepared for it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,47 @@ pub fn prepared_dir() -> Option<PathBuf> {
 #[expect(clippy::print_stdout, reason = "what the parent process reads")]
 pub fn tell(line: &str) {
     println!("\n{line}");
+}
+
+/// Runs a child that records for ever until so many callers were answered; then it is killed. Which
+/// records were acknowledged.
+pub fn killed_after(count: usize, command: Command, dir: &Path, test: &str) -> Vec<String> {
+    let mut child = with_child(command, dir, test)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let acknowledged = lines
+        .map(Result::unwrap)
+        .filter_map(|line| line.strip_prefix("released ").map(str::to_owned))
+        .take(count)
+        .collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    acknowledged
+}
+
+/// What such a child does: so many callers at once, and each answer is told.
+pub async fn record_for_ever(journal: &Journal, callers: usize) {
+    let mut all = JoinSet::new();
+    for caller in 0..callers {
+        let journal = journal.clone();
+        all.spawn(async move {
+            for n in 0..100_000 {
+                let id = format!("{caller}-{n}");
+                let released = journal.record_and_release(draft(&id), Sealed::new(id.clone()));
+                tell(&format!("released {}", released.await.unwrap().value));
+            }
+        });
+    }
+    all.join_all().await;
+}
+
+/// The records of a log that are not in it, of these.
+pub fn lost_of(acknowledged: &[String], dir: &Path) -> Vec<String> {
+    let found: HashSet<_> = records(dir).into_iter().map(|it| it.request_id).collect();
+    let is_lost = |id: &&String| !found.contains(*id);
+    acknowledged.iter().filter(is_lost).cloned().collect()
 }
 
 /// Runs a child until it says that it begins, and so long after; then it is killed. Whether it began.
@@ -322,29 +364,11 @@ async fn child_whose_sync_fails() {
 fn what_was_acknowledged_outlives_sigkill() {
     for round in 0..5 {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = with_child(this_binary(), dir.path(), "disk::child_to_be_killed")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut acknowledged: Vec<_> = lines
-            .map(Result::unwrap)
-            .filter_map(|line| line.strip_prefix("released ").map(str::to_owned))
-            .take(100 + 50 * round)
-            .collect();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let mut found: Vec<_> = {
-            drop(open(dir.path()).unwrap());
-            records(dir.path())
-        }
-        .into_iter()
-        .map(|record| record.request_id)
-        .collect();
-        acknowledged.sort_unstable();
-        found.sort_unstable();
-        let is_there = |id: &String| found.binary_search(id).is_ok();
-        assert!(acknowledged.iter().all(is_there), "round {round}");
+        let (child, count) = ("disk::child_to_be_killed", 100 + 50 * round);
+        let acknowledged = killed_after(count, this_binary(), dir.path(), child);
+        assert_eq!(acknowledged.len(), count);
+        drop(open(dir.path()).unwrap());
+        assert_eq!(lost_of(&acknowledged, dir.path()), [""; 0], "round {round}");
     }
 }
 
@@ -353,19 +377,7 @@ fn what_was_acknowledged_outlives_sigkill() {
 async fn child_to_be_killed() {
     let Some(dir) = prepared_dir() else { return };
     Journal::create(&dir, &instance()).unwrap();
-    let journal = open(&dir).unwrap();
-    let mut callers = JoinSet::new();
-    for caller in 0..16 {
-        let journal = journal.clone();
-        callers.spawn(async move {
-            for n in 0..100_000 {
-                let id = format!("{caller}-{n}");
-                let released = journal.record_and_release(draft(&id), Sealed::new(id.clone()));
-                tell(&format!("released {}", released.await.unwrap().value));
-            }
-        });
-    }
-    callers.join_all().await;
+    record_for_ever(&open(&dir).unwrap(), 16).await;
 }
 
 #[test]

@@ -4,11 +4,11 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use kekd::audit::{AuditReader, Expectations};
 
-use super::disk::{disk_library, prepared_dir, tell, with_child};
+use super::disk::{disk_library, killed_after, lost_of, prepared_dir, record_for_ever, tell};
 use super::*;
 
 /// A change of a file that no sync has followed.
@@ -97,18 +97,9 @@ fn what_was_acknowledged_outlives_a_power_cut() {
         command
             .env("LD_PRELOAD", disk_library(dir.path()))
             .env("DISK_UNDO", dir.path().join("undo"));
-        let mut child = with_child(command, dir.path(), "power::child_whose_power_is_cut")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let acknowledged: Vec<_> = lines
-            .map(Result::unwrap)
-            .filter_map(|line| line.strip_prefix("released ").map(str::to_owned))
-            .take(200 + 700 * round)
-            .collect();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let (child, count) = ("power::child_whose_power_is_cut", 200 + 700 * round);
+        let acknowledged = killed_after(count, command, dir.path(), child);
+        assert_eq!(acknowledged.len(), count);
         lost += cut_power(dir.path(), &mut || {
             coin ^= coin << 13;
             coin ^= coin >> 7;
@@ -120,17 +111,7 @@ fn what_was_acknowledged_outlives_a_power_cut() {
         reader
             .verify(&Expectations::default(), &mut |_, _| ())
             .unwrap();
-        let mut found: Vec<_> = records(dir.path())
-            .into_iter()
-            .map(|it| it.request_id)
-            .collect();
-        found.sort_unstable();
-        for id in &acknowledged {
-            assert!(
-                found.binary_search(id).is_ok(),
-                "round {round}: {id} is lost"
-            );
-        }
+        assert_eq!(lost_of(&acknowledged, dir.path()), [""; 0], "round {round}");
         held += acknowledged.len();
     }
     assert!(lost > 0, "nothing was lost: this was no power cut");
@@ -146,19 +127,7 @@ async fn child_whose_power_is_cut() {
         batch_len_max: 64,
         ..AuditConfig::default()
     };
-    let journal = open_with(&dir, config).unwrap();
-    let mut callers = JoinSet::new();
-    for caller in 0..64 {
-        let journal = journal.clone();
-        callers.spawn(async move {
-            for n in 0..100_000 {
-                let id = format!("{caller}-{n}");
-                let released = journal.record_and_release(draft(&id), Sealed::new(id.clone()));
-                tell(&format!("released {}", released.await.unwrap().value));
-            }
-        });
-    }
-    callers.join_all().await;
+    record_for_ever(&open_with(&dir, config).unwrap(), 64).await;
 }
 
 /// Case 33: the last commit is torn at any place. The records before it are there, it is not, and the log

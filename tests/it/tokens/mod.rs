@@ -87,14 +87,8 @@ pub fn clone_keys(rig: &Rig) {
 
 /// `kekctl coverage` as one of the rig's clients.
 fn kekctl_coverage(rig: &Rig, client: &str, arguments: &[&str]) -> Output {
-    let files = rig.files(client);
-    let mut command = rig.kekctl();
-    command
-        .env("KEKD_CERT", files.certificate)
-        .env("KEKD_KEY", files.private_key)
-        .arg("coverage")
-        .args(arguments);
-    command.output().unwrap()
+    let mut command = rig.kekctl_as(client, &["coverage"]);
+    command.args(arguments).output().unwrap()
 }
 
 /// The first status that is as wanted; it must come within 45 seconds, four times a look.

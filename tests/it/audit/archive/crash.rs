@@ -59,14 +59,9 @@ async fn a_crash_leaves_a_drop_whole_or_undone() {
         let verified = verify(&state.join("audit.db"), &signer, &[archive]).unwrap();
         assert_eq!(verified.head.size, 9002, "round {round}");
     }
-    tell(&format!(
+    disk::tell(&format!(
         "{whole} whole ({unswept} not swept yet), {undone} undone"
     ));
-}
-
-#[expect(clippy::print_stdout, reason = "the figures of a run")]
-fn tell(line: &str) {
-    println!("{line}");
 }
 
 #[tokio::test]
