@@ -134,12 +134,12 @@ fn objects(rig: &Rig) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_2048_bits_in_pem_comes_in() {
     comes_in(2048, "key.pem").await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_3072_bits_in_pkcs12_comes_in() {
     comes_in(3072, "key.p12").await;
 }
@@ -182,7 +182,7 @@ fn every_kind_of_file_is_read() {
 }
 
 /// A key is wrapped for nobody but this instance.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transport_key_of_somebody_else_is_refused_where_the_key_is() {
     let rig = Rig::serving();
     let officers = Officers::of(&rig).await;
@@ -226,7 +226,7 @@ async fn a_transport_key_of_somebody_else_is_refused_where_the_key_is() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signature_short_of_the_quorum_brings_nothing_in() {
     let rig = Rig::serving();
     let officers = Officers::of(&rig).await;
@@ -246,7 +246,7 @@ async fn a_signature_short_of_the_quorum_brings_nothing_in() {
     nothing_else_is_in_the_token(&rig);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn profiles_are_for_what_is_made_here_or_for_what_is_brought_in() {
     let rig = Rig::serving();
     let officers = Officers::of(&rig).await;
@@ -274,7 +274,7 @@ fn message(id: ProposalId, aes_key_len: usize, private_key_len: usize) -> Delive
 }
 
 /// What is delivered and is not the key leaves the import as it was, across restarts too.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_the_key_is_refused_and_the_key_then_taken() {
     let rig = Rig::serving();
     let officers = Officers::of(&rig).await;
@@ -346,7 +346,7 @@ async fn problems(rig: &Rig) -> Vec<String> {
 
 /// The wrapped key passes through the daemon; the key itself is never there. (The worker has the
 /// module in it, and with SoftHSM the module is the HSM: there it is while the module works.)
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_key_is_never_in_the_daemons_memory() {
     let rig = Rig::serving();
     let officers = Officers::of(&rig).await;

@@ -12,7 +12,7 @@ use crate::officers::Officers;
 /// Long enough to begin an import on a loaded machine.
 const LIFETIME: Duration = Duration::from_secs(20);
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_import_ends_with_its_proposal_and_the_transport_key_with_it() {
     let rig = Rig::serving();
     let officers = Officers::of(&rig).await;

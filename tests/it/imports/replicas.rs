@@ -7,7 +7,7 @@ use crate::harness::reason;
 use crate::officers::Officers;
 use crate::tokens::{clone_keys, cover_when, serving};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_import_waits_for_a_required_replica_across_a_kill() {
     let rig = serving(&[("b", "")]).await;
     let officers = Officers::of(&rig).await;
