@@ -43,7 +43,6 @@ struct Bench {
     front: Front,
     kek: Arc<Kek>,
     bulk: String,
-    sessions: usize,
     module: String,
 }
 
@@ -89,8 +88,9 @@ impl Bench {
         .await
     }
 
-    /// The same token, key and padding in a process of its own: this very test binary.
-    fn raw(&self) -> f64 {
+    /// The same token, key and padding in a process of its own: this very test binary. How often it
+    /// decrypts in a second, and the median of its time in ms.
+    fn raw(&self, sessions: usize) -> (f64, f64) {
         let test = "lkm::bench::raw_module";
         let mut command = self
             .rig
@@ -98,15 +98,16 @@ impl Bench {
         command.args([test, "--exact", "--ignored", "--nocapture"]);
         command.env("KEKD_BENCH_PIN", self.rig.pin());
         command.env("KEKD_BENCH_ID", self.kek.cka_id());
-        command.env("KEKD_BENCH_SESSIONS", self.sessions.to_string());
+        command.env("KEKD_BENCH_SESSIONS", sessions.to_string());
         command.env("KEKD_BENCH_MODULE", &self.module);
         command.envs(self.rig.environment.iter().cloned());
         let wrapped = self.kek.wrap(Padding::OaepSha1, &[1; 32]);
         let hex: String = wrapped.iter().map(|byte| format!("{byte:02x}")).collect();
         let output = command.env("KEKD_BENCH_WRAPPED", hex).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let rate = said.split("RATE ").nth(1).expect(&said);
-        rate.split_whitespace().next().unwrap().parse().unwrap()
+        let said = said.split("RAW ").nth(1).expect(&said);
+        let mut figures = said.split_whitespace().map(|it| it.parse().unwrap());
+        (figures.next().unwrap(), figures.next().unwrap())
     }
 }
 
@@ -145,27 +146,28 @@ async fn throughput() {
             front,
             kek,
             bulk,
-            sessions,
             module,
         };
         // 16 callers hardly keep 8 sessions busy; more than 32 the front-end's bulk lane does not take.
         let callers = CALLERS * if latency_ms.is_some() { 2 } else { 1 };
         let (id, key) = (bench.front.id.clone(), bench.front.key.clone());
         let mut of = [(); 4].map(|()| Vec::new());
-        let mut waited = [(); 2].map(|()| Vec::new());
+        let mut waited = [(); 3].map(|()| Vec::new());
         for _ in 0..TURNS {
-            of[0].push(bench.raw());
+            of[0].push(bench.raw(sessions).0);
             of[1].push(bench.direct(callers).await.0);
             of[2].push(bench.through(callers, &id, &key).await.0);
             of[3].push(bench.through(callers, "cloud-bulk", &bench.bulk).await.0);
+            waited[2].push(bench.raw(1).1);
             waited[0].push(bench.direct(1).await.1.as_secs_f64() * 1e3);
             waited[1].push(bench.through(1, &id, &key).await.1.as_secs_f64() * 1e3);
         }
         let [raw, direct, through, bulk] = of.map(median);
-        let [alone, alone_through] = waited.map(median);
+        let [alone, alone_through, alone_raw] = waited.map(median);
         eprintln!(
             "{sessions} sessions, {cores} processors, {}: raw {raw:.0}/s; kekd/raw {:.3}; kekd-lkm/raw \
-             {:.3}; kekd-lkm bulk/raw {:.3}; kekd-lkm/kekd {:.3}; added p50 {:.2} ms",
+             {:.3}; kekd-lkm bulk/raw {:.3}; kekd-lkm/kekd {:.3}; one caller's p50: raw {alone_raw:.2} ms, kekd \
+             {:+.2}, kekd-lkm {:+.2}",
             latency_ms.map_or("SoftHSM".to_owned(), |ms| format!(
                 "latency module of {ms} ms"
             )),
@@ -173,6 +175,7 @@ async fn throughput() {
             through / raw,
             bulk / raw,
             through / direct,
+            alone - alone_raw,
             alone_through - alone,
         );
     }
@@ -223,24 +226,20 @@ fn raw_module() {
                 let params =
                     PkcsOaepParams::new(MechanismType::SHA1, PkcsMgfType::MGF1_SHA1, source);
                 let mechanism = Mechanism::RsaPkcsOaep(params);
-                let (began, mut count) = (Instant::now(), 0_u32);
+                let (began, mut times) = (Instant::now(), Vec::new());
                 while began.elapsed() < TURN {
+                    let at = Instant::now();
                     assert_eq!(session.decrypt(&mechanism, key, &wrapped).unwrap(), [1; 32]);
-                    count += 1;
+                    times.push(at.elapsed().as_secs_f64() * 1e3);
                 }
-                count
+                times
             })
         })
         .collect();
-    let count: u32 = threads
-        .into_iter()
-        .map(|thread| thread.join().unwrap())
-        .sum();
-    eprintln!("{count} in {:?}", began.elapsed());
+    let times = threads.into_iter().map(|thread| thread.join().unwrap());
+    let times: Vec<f64> = times.flatten().collect();
+    let rate = times.len() as f64 / began.elapsed().as_secs_f64();
     // On standard output, for who started this.
-    let line = format!(
-        "RATE {}\n",
-        f64::from(count) / began.elapsed().as_secs_f64()
-    );
+    let line = format!("RAW {rate} {}\n", median(times));
     std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).unwrap();
 }
