@@ -41,11 +41,12 @@ pub(super) fn require(seat: &mut Seat, key: Option<&KeyRef>, padding: i32) -> Re
 }
 
 /// Runs the test that is kept for this key. Any other end than "passed" means that the token, or
-/// this key in it, does not do its work.
+/// this key in it, does not do its work; or that another call has just found so of this key, and its
+/// test is to pass again first.
 pub(super) fn check(seat: &mut Seat, key: Option<&KeyRef>, padding: i32) -> Result<(), JobError> {
     let test = key.and_then(|key| seat.token().answers().of(key, padding));
     let Some(test) = test else {
-        return Err(JobError::link_lost("none is set for this key"));
+        return Err(JobError::Untested);
     };
     let why = match run(seat, &test) {
         Ok(true) => return Ok(()),

@@ -45,7 +45,7 @@ pub(super) fn settle<T>(
     seat.retire_session();
     match known_answer::check(seat, key, padding) {
         Ok(()) => {}
-        Err(unwell @ JobError::KeyUnwell { .. }) => return Err(unwell),
+        Err(of_key @ (JobError::KeyUnwell { .. } | JobError::Untested)) => return Err(of_key),
         Err(lost) => {
             return Err(JobError::LinkLost {
                 why: format!("{error}, and the known-answer test says: {lost}"),

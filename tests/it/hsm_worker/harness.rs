@@ -46,6 +46,7 @@ impl Worker {
             .arg("hsm-worker")
             .env("SOFTHSM2_CONF", token.conf())
             .env("PKCS11_FAULT_SCRIPT", token.path().join("faults"))
+            .env("PKCS11_FAULT_COUNTS", token.path().join("counts"))
             .stdin(OwnedFd::from(theirs))
             .spawn()
             .unwrap();

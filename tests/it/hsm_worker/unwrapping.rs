@@ -8,6 +8,7 @@ use kekd::proto::worker::{
 };
 
 use super::harness::{Key, Worker, kind, oaep_sha1, pkcs1, unwrap_request};
+use crate::faults::{count, script};
 use crate::softhsm::SoftHsm;
 
 #[test]
@@ -189,11 +190,7 @@ fn a_key_that_fails_alone_does_not_cost_the_link() {
     let token = SoftHsm::new("unwell");
     let mut worker = Worker::open_faulty(&token, "");
     let [key, other] = [1, 2].map(|number| worker.generate("kek-rsa-3072", number));
-    let spoil = |rules: &str| {
-        let path = token.path().join("faults");
-        std::fs::write(path.with_extension("new"), rules).unwrap();
-        std::fs::rename(path.with_extension("new"), path).unwrap();
-    };
+    let spoil = |rules: &str| script(token.path(), rules);
     assert!(worker.set_known_answer(&key, false));
     let good = unwrap_request(&key, Padding::OaepSha1, oaep_sha1(&key.spki, &[1; 32]));
     // The attempt and the test fail: with nobody to compare with it is the token.
@@ -222,4 +219,40 @@ fn a_key_that_fails_alone_does_not_cost_the_link() {
         let failure = worker.unwrap(good.clone()).unwrap_err();
         assert_eq!(kind(&failure), FailureKind::LinkLost, "{failure:?}");
     }
+}
+
+/// Two calls at once under a key that is damaged meanwhile: one is told so, and the other finds that its
+/// test must pass again; the worker stays.
+#[test]
+fn a_key_that_fails_two_calls_at_once_does_not_cost_the_link() {
+    let token = SoftHsm::new("unwell-twice");
+    let mut worker = Worker::open_faulty(&token, "");
+    let [key, other] = [1, 2].map(|number| worker.generate("kek-rsa-3072-pkcs1", number));
+    let secret = worker.generate("implicit-rejection", 3);
+    for key in [&key, &other] {
+        assert!(worker.set_pkcs1_known_answer(key).unwrap());
+    }
+    let mut call = unwrap_request(&key, Padding::Pkcs1V15, pkcs1(&key.spki, &[1; 32]));
+    call.implicit_rejection_key = Some(secret.key_ref);
+
+    // The first waits in its attempt. The second's is done; its test fails, the other key's passes, and
+    // its own does not again.
+    let before = count(token.path(), "C_Decrypt");
+    let fails = ["3", "5"].map(|n| format!("C_Decrypt {n} CKR_DEVICE_ERROR\n"));
+    script(
+        token.path(),
+        &format!("C_Decrypt 1 hold\n{}", fails.concat()),
+    );
+    let first = worker.send(Op::Unwrap(call.clone()));
+    while count(token.path(), "C_Decrypt") == before {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let failure = worker.unwrap(call.clone()).unwrap_err();
+    assert_eq!(kind(&failure), FailureKind::KeyUnwell, "{failure:?}");
+    script(token.path(), "");
+    let failure = worker.receive(first).unwrap_err();
+    assert_eq!(kind(&failure), FailureKind::Untested, "{failure:?}");
+
+    assert!(worker.set_pkcs1_known_answer(&key).unwrap());
+    assert_eq!(worker.unwrap(call).unwrap(), [1; 32]);
 }
