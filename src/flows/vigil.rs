@@ -89,6 +89,7 @@ impl Vigil {
             look_now: Arc::clone(&look_now),
             amiss: HashSet::new(),
             pace: Pace::default(),
+            owed: Cause::Routine,
         };
         Self {
             findings,
@@ -138,10 +139,12 @@ struct Watcher {
     /// The keys that were not as the ledger says at the latest look.
     amiss: HashSet<[u8; 16]>,
     pace: Pace,
+    /// The most urgent cause since all keys were looked at last.
+    owed: Cause,
 }
 
-/// Why the token is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why the token is looked at, the most urgent last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
     /// It was time.
     Routine,
@@ -201,6 +204,7 @@ impl Watcher {
 
     /// The ties each time. The keys as often as their number allows: what was found before stays.
     async fn look(&mut self, cause: Cause) -> Result<Findings, HsmError> {
+        self.owed = self.owed.max(cause);
         let foreign = match holdings::check_ties(&self.hsm, &self.ledger).await {
             Ok(()) => None,
             Err(OpenError::Hsm(why)) => return Err(why),
@@ -212,10 +216,20 @@ impl Watcher {
             // What it was, or is now, was proven by nobody.
             self.proofs.forget_all();
         }
-        match is_new || self.pace.is_up(cause) {
-            true => self.look_at_keys(foreign).await,
-            false => Ok(known),
+        if is_new && foreign.is_some() {
+            // At once: whether its keys can be listed changes nothing.
+            let foreign = foreign.clone();
+            self.publish(Findings {
+                foreign,
+                ..known.clone()
+            });
         }
+        if !is_new && !self.pace.is_up(self.owed) {
+            return Ok(known);
+        }
+        let found = self.look_at_keys(foreign).await?;
+        self.owed = Cause::Routine;
+        Ok(found)
     }
 
     async fn look_at_keys(&mut self, foreign: Option<String>) -> Result<Findings, HsmError> {
