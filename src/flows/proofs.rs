@@ -74,6 +74,16 @@ enum Standing {
     },
 }
 
+impl Standing {
+    /// When this was found.
+    const fn since(&self) -> Option<Instant> {
+        match self {
+            Self::UnderWay { .. } => None,
+            Self::Proven { at } | Self::Refused { at, .. } => Some(*at),
+        }
+    }
+}
+
 /// The proofs on one token. Cloning gives another handle on the same.
 #[derive(Clone)]
 pub(super) struct Proofs(Arc<Inner>);
@@ -130,21 +140,22 @@ impl Proofs {
     /// Proves a version now that is due, and waits for it. Meanwhile callers are answered as before,
     /// where it was proven or refused already.
     pub(super) async fn renew(&self, version: &Arc<Version>) {
-        let is_first = match self.standings().get(&version.keypair_id) {
-            None | Some(Standing::UnderWay { .. }) => true,
-            Some(Standing::Proven { .. } | Standing::Refused { .. }) => false,
-        };
-        if is_first {
+        let before = self
+            .standings()
+            .get(&version.keypair_id)
+            .and_then(Standing::since);
+        let Some(before) = before else {
             if let Ok(Some(mut end)) = self.look_or_begin(version) {
                 drop(end.wait_for(Option::is_some).await);
             }
             return;
-        }
+        };
         let _place = self.0.places.acquire().await;
         let end = self.prove(version).await;
         let mut standings = self.standings();
         if let Some(standing) = standings.get_mut(&version.keypair_id)
-            && !matches!(standing, Standing::UnderWay { .. })
+            // What was forgotten or found anew meanwhile may be of another key than was proven here.
+            && standing.since() == Some(before)
             && let Some(now) = end.standing()
         {
             *standing = now;
