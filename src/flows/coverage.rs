@@ -8,7 +8,7 @@ use crate::access::Identity;
 use crate::clock::UnixMs;
 use crate::config::PRIMARY;
 use crate::hsm::{Hsm, HsmState, Replica, Standing};
-use crate::keyring::{KeyringError, Version, VersionState};
+use crate::keyring::{Version, VersionState};
 use crate::types::{KekName, KeypairId};
 
 /// What a token is known to hold of one version.
@@ -117,10 +117,13 @@ impl Node {
             })
         }));
         versions.sort_by(|a, b| (&a.kek, a.number).cmp(&(&b.kek, b.number)));
-        match kek {
-            Some(kek) if versions.is_empty() => Err(KeyringError::KekUnknown(kek.clone()).into()),
-            Some(_) | None => Ok(Coverage { tokens, versions }),
+        // A KEK whose versions are destroyed is known, and covered nowhere.
+        if let Some(kek) = kek
+            && versions.is_empty()
+        {
+            state.keyring().kek(kek)?;
         }
+        Ok(Coverage { tokens, versions })
     }
 
     fn covered(&self, version: &Version) -> CoveredVersion {
