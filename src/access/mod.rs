@@ -97,7 +97,7 @@ pub enum Role {
 pub enum Action {
     /// Unwrap a DEK.
     Unwrap,
-    /// Read names, states, public keys and certificates.
+    /// Read names, states, public keys and certificates, and which token holds which version.
     ReadKeys,
     /// Read the state of the node, its health and the description of its services.
     ReadStatus,
@@ -107,7 +107,7 @@ pub enum Action {
     ReadAudit,
     /// Have audit records dropped that were archived.
     DropAudit,
-    /// Read proposals, officers, policy, and which token holds which version.
+    /// Read proposals, officers and policy.
     ReadGovernance,
     /// Bring in a proposal, an approval, a veto or an execution.
     Govern,

@@ -21,7 +21,7 @@ pub struct Stub {
     pub archive: Sha256,
     /// SHA-256 over a line for each of their tiles: number, root, earliest and latest time.
     pub tiles: Sha256,
-    /// The size of the checkpoint in the archive.
+    /// The size of the newest checkpoint when they were dropped.
     pub signed: u64,
     /// The index of the record of the drop.
     pub record_index: u64,

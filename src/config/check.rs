@@ -192,7 +192,7 @@ pub(super) fn texts(config: &Config) -> Vec<Text> {
     let mut rules = vec![
         (
             "node",
-            "1 to 63 printable ASCII characters",
+            "1 to 63 printable ASCII characters, no spaces",
             (1..=63).contains(&node.len()) && node.chars().all(|c| c.is_ascii_graphic()),
         ),
         (

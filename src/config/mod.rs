@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Where the ledger, the audit log and the marks live. Created by `kekd init`, mode 0700.
     pub state_dir: PathBuf,
-    /// The name of this node in audit records: 1 to 63 printable ASCII characters.
+    /// The name of this node in audit records: 1 to 63 printable ASCII characters, no spaces.
     #[serde(default = "default_node")]
     pub node: String,
     /// The HSM: the primary token.
@@ -94,7 +94,8 @@ pub struct HsmConfig {
     /// before its execution ends without effect. Default: a day. 1000 to 2592000000, 30 days.
     #[serde(default = "default_coverage_timeout_ms")]
     pub coverage_timeout_ms: u64,
-    /// Folder of key profiles beside the built-in ones. Used by `kekd init` only.
+    /// Folder of key profiles beside the built-in ones and before them, read by `kekd init` and whenever
+    /// a version is made or brought in.
     pub profiles_dir: Option<PathBuf>,
 }
 

@@ -91,7 +91,7 @@ fn every_refusal_names_the_place_the_key_and_the_remedy() {
         ),
         (
             changed("\"n1\"", "\"n 1\""),
-            "DIR/kekd.toml: node must be 1 to 63 printable ASCII characters",
+            "DIR/kekd.toml: node must be 1 to 63 printable ASCII characters, no spaces",
         ),
         (
             changed("\"hsm-pin\"", "\"\""),
@@ -208,7 +208,7 @@ fn a_bad_variable_is_named() {
         ),
         (
             ("KEKD__NODE", ""),
-            "the environment variable KEKD__NODE: node must be 1 to 63 printable ASCII characters",
+            "the environment variable KEKD__NODE: node must be 1 to 63 printable ASCII characters, no spaces",
         ),
     ];
     for (variable, expected) in cases {
