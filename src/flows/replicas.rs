@@ -25,7 +25,11 @@ use crate::ledger::{Ledger, State};
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// The same while a version waits for this replica: somebody is cloning.
 const LOOK_INTERVAL_AWAITED: Duration = Duration::from_secs(2);
-/// Between two looks that were asked for.
+/// The part of one session's time that looking may take, one in so many: with very many keys a look
+/// takes seconds, and clients wait behind it.
+const SHARE_OF_ROUTINE: u32 = 100;
+const SHARE_OF_AWAITED: u32 = 10;
+/// Between two looks that were asked for; and no less than the latest took.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(500);
 /// A key that failed its proof is tried again after this: each try costs the token several acts.
 const RETRY_WRONG: Duration = Duration::from_secs(30);
@@ -51,7 +55,9 @@ impl Replicas {
             awaited: Arc::clone(awaited),
             clock,
             generation: 0,
+            took: Duration::ZERO,
             resting: HashMap::new(),
+            not_yet: HashMap::new(),
         });
         Self(
             watchers
@@ -78,8 +84,12 @@ struct Watcher {
     clock: Clock,
     /// The worker that the latest look went through.
     generation: u64,
+    /// How long the latest look took to list the token.
+    took: Duration,
     /// Keys that failed their proof, and when they are tried again.
     resting: HashMap<[u8; 16], Instant>,
+    /// Keys whose proof could not be made, and why: said once.
+    not_yet: HashMap<[u8; 16], String>,
 }
 
 impl Watcher {
@@ -105,7 +115,7 @@ impl Watcher {
                 }
             }
             self.fleet.announce();
-            sleep(LOOK_INTERVAL_MIN).await;
+            sleep(LOOK_INTERVAL_MIN.max(self.took)).await;
             tokio::select! {
                 () = sleep(self.interval()) => {}
                 () = self.replica.hurried() => {}
@@ -118,8 +128,8 @@ impl Watcher {
         let awaited = self.awaited.subjects();
         let mut awaited = awaited.iter();
         match awaited.any(|subject| !self.replica.proves(&subject.key.object_id)) {
-            true => LOOK_INTERVAL_AWAITED,
-            false => LOOK_INTERVAL,
+            true => LOOK_INTERVAL_AWAITED.max(self.took.saturating_mul(SHARE_OF_AWAITED)),
+            false => LOOK_INTERVAL.max(self.took.saturating_mul(SHARE_OF_ROUTINE)),
         }
     }
 
@@ -146,9 +156,12 @@ impl Watcher {
         if self.generation != generation {
             self.generation = generation;
             self.resting.clear();
+            self.not_yet.clear();
             self.replica.keep_only(|_| false);
         }
+        let began = Instant::now();
         let objects = self.replica.hsm().inventory().await?;
+        self.took = began.elapsed();
         let state = self.state();
         let subjects = self.subjects(&state);
         let wanted: HashSet<[u8; 16]> = subjects.iter().map(|one| one.key.object_id).collect();
@@ -222,12 +235,13 @@ impl Watcher {
         }
     }
 
-    fn proven(&self, subject: &Subject, generation: u64) {
+    fn proven(&mut self, subject: &Subject, generation: u64) {
         let (token, key) = (self.replica.name(), &subject.label);
         // Through a worker that is gone by now it says nothing.
         if self.replica.hsm().generation() != Some(generation) {
             return;
         }
+        self.not_yet.remove(&subject.key.object_id);
         let at = self.clock.now();
         let proven = Standing::Proven { at, generation };
         self.replica.stand(subject.key.object_id, proven);
@@ -239,7 +253,13 @@ impl Watcher {
         let (token, key, id) = (self.replica.name(), &subject.label, subject.key.object_id);
         let standing = match why {
             Unproven::Later(why) => {
-                debug!(token, key, why, "a proof could not be made");
+                if self.not_yet.get(&id) != Some(&why) {
+                    warn!(
+                        token,
+                        key, why, "a proof could not be made; it is tried again"
+                    );
+                    self.not_yet.insert(id, why);
+                }
                 return;
             }
             Unproven::Missing(why) => Standing::Missing(why),
