@@ -2,11 +2,14 @@
 //! who goes next is in `line/roster.rs`, and to which worker is not decided here. Nothing waits
 //! longer than its deadline or its caller, and a call that nobody waits for does not reach the HSM.
 //! One short lock for each call that comes and each that goes.
+//!
+//! The order of locks: the roster's first, an allowance's (`quota.rs`) under it, and never two rosters
+//! at once. A place that ends holds neither while it calls the next, here or in another token's line.
 
 mod roster;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -42,13 +45,15 @@ enum Verdict {
 pub(super) struct Place {
     line: Arc<Line>,
     allowance: Option<Arc<Allowance>>,
+    /// Whether what was given to the HSM could not be decrypted.
+    is_undecryptable: bool,
 }
 
 impl Line {
     /// `capacity` calls may be inside, and `len_max` of clients may wait.
     pub(super) fn new(capacity: usize, len_max: usize) -> Arc<Self> {
-        Arc::new(Self {
-            roster: Mutex::new(Roster::new(capacity, len_max)),
+        Arc::new_cyclic(|line| Self {
+            roster: Mutex::new(Roster::new(capacity, len_max, line.clone())),
             typical_us: AtomicU64::new(0),
         })
     }
@@ -128,10 +133,7 @@ impl Line {
         match roster.enter(asker, now) {
             Verdict::Go => {
                 drop(roster);
-                return Ok(Joined::Inside(Place {
-                    line: Arc::clone(self),
-                    allowance,
-                }));
+                return Ok(Joined::Inside(self.inside_with(allowance)));
             }
             Verdict::Refused(error) => return Err(error),
             Verdict::Wait => {}
@@ -170,10 +172,7 @@ impl Line {
                 return;
             };
             let answer = match called.refusal {
-                None => Ok(Place {
-                    line: Arc::clone(self),
-                    allowance: called.entry.allowance,
-                }),
+                None => Ok(self.inside_with(called.entry.allowance)),
                 Some(error) => {
                     if matches!(error, HsmError::DeadlineExceeded) {
                         self.doubt(called.entry.deadline, now);
@@ -183,6 +182,15 @@ impl Line {
             };
             // Who has left in this very moment gives the place back by dropping it.
             drop(called.entry.answer.send(answer));
+        }
+    }
+
+    /// The place of a call that the roster has let in.
+    fn inside_with(self: &Arc<Self>, allowance: Option<Arc<Allowance>>) -> Place {
+        Place {
+            line: Arc::clone(self),
+            allowance,
+            is_undecryptable: false,
         }
     }
 
@@ -234,19 +242,26 @@ impl Line {
 impl Place {
     /// The HSM has answered. Whether what it was given could not be decrypted is all that counts.
     pub(super) fn settle(mut self, is_undecryptable: bool) {
-        if is_undecryptable && let Some(allowance) = self.allowance.take() {
-            allowance.keep();
-        }
+        self.is_undecryptable = is_undecryptable;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         // First the allowance: the next to be called may be waiting for it.
-        if let Some(allowance) = &self.allowance {
-            allowance.give_back();
-        }
+        let awaited_in = match &self.allowance {
+            Some(allowance) if self.is_undecryptable => allowance.keep(),
+            Some(allowance) => allowance.give_back(),
+            None => Vec::new(),
+        };
         self.line.roster().release();
+        // One who waits for it in another token's line would not hear of it otherwise. This line comes
+        // last, so that tokens that all wait for one allowance take turns.
+        for line in awaited_in.iter().filter_map(Weak::upgrade) {
+            if !Arc::ptr_eq(&line, &self.line) {
+                line.call();
+            }
+        }
         self.line.call();
     }
 }

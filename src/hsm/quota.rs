@@ -6,14 +6,19 @@
 //! last of them when the window has passed. The invariant: however many attempts run at once, no more
 //! can fail than are left. Nothing here knows in which way a ciphertext was wrong.
 //!
+//! A pair's allowance is one for all tokens, and each token has a line of its own. Whoever settles an
+//! attempt therefore gets the lines in which somebody waits for it, and has them look again. A line's
+//! lock is taken before an allowance's: nothing here calls a line.
+//!
 //! All of it is in memory: a restart begins anew.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::line::Line;
 use crate::access::Identity;
 use crate::clock::{Clock, UnixMs};
 use crate::types::KekName;
@@ -58,6 +63,8 @@ struct Account {
     /// Since when the next one is on its way back; means something where some are gone.
     refilled_at: Instant,
     alarm: Option<Raised>,
+    /// Lines in which somebody was told to wait since the latest attempt ended, each once.
+    awaited_in: Vec<Weak<Line>>,
 }
 
 struct Raised {
@@ -131,6 +138,7 @@ impl Quota {
                 under_way: 0,
                 refilled_at: Instant::now(),
                 alarm: None,
+                awaited_in: Vec::new(),
             }),
         });
         let keks = pairs.of.entry(caller.clone()).or_default();
@@ -176,37 +184,43 @@ impl Pairs {
 }
 
 impl Allowance {
-    /// Takes one, for an attempt that goes to the HSM now.
-    pub(super) fn take(&self, now: Instant) -> Taken {
+    /// Takes one, for an attempt that goes to the HSM now. Where it has to wait, `line` is among the
+    /// lines that the next attempt to be settled wakes: both under one lock, so that none ends unseen.
+    pub(super) fn take(&self, now: Instant, line: &Weak<Line>) -> Taken {
         let mut account = self.account(now);
         if account.left == 0 {
             return account.refuse(now, self.step);
         }
         if account.under_way >= account.left {
+            if !account.awaited_in.iter().any(|known| known.ptr_eq(line)) {
+                account.awaited_in.push(Weak::clone(line));
+            }
             return Taken::Later;
         }
         account.under_way += 1;
         Taken::One
     }
 
-    /// The attempt was not undecryptable, or was never made.
-    pub(super) fn give_back(&self) {
+    /// The attempt was not undecryptable, or was never made. Returns the lines that are to look again.
+    pub(super) fn give_back(&self) -> Vec<Weak<Line>> {
         let mut account = self.account(Instant::now());
         account.under_way = account.under_way.saturating_sub(1);
+        std::mem::take(&mut account.awaited_in)
     }
 
-    /// The attempt was undecryptable.
-    pub(super) fn keep(&self) {
-        self.keep_at(Instant::now());
+    /// The attempt was undecryptable. Returns the lines that are to look again.
+    pub(super) fn keep(&self) -> Vec<Weak<Line>> {
+        self.keep_at(Instant::now())
     }
 
-    fn keep_at(&self, now: Instant) {
+    fn keep_at(&self, now: Instant) -> Vec<Weak<Line>> {
         let mut account = self.account(now);
         if account.left == self.max {
             account.refilled_at = now;
         }
         account.under_way = account.under_way.saturating_sub(1);
         account.left = account.left.saturating_sub(1);
+        let lines = std::mem::take(&mut account.awaited_in);
         if account.left == 0 && account.alarm.is_none() {
             account.alarm = Some(Raised {
                 since: self.clock.now(),
@@ -221,6 +235,7 @@ impl Allowance {
                  under this KEK until its quota recovers (limits.failures_max)"
             );
         }
+        lines
     }
 
     fn alarm(&self, now: Instant) -> Option<OracleAlarm> {

@@ -8,12 +8,12 @@
 //! are turns.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Place, Verdict};
+use super::{Line, Place, Verdict};
 use crate::access::Identity;
 use crate::hsm::asker::Asker;
 use crate::hsm::error::HsmError;
@@ -54,6 +54,8 @@ pub(super) struct Called {
 
 /// Everybody who is inside or waits.
 pub(super) struct Roster {
+    /// The line that this is the roster of, for those who are told to wait for an allowance.
+    line: Weak<Line>,
     capacity: usize,
     inside: usize,
     /// By ticket, the oldest first.
@@ -67,8 +69,9 @@ pub(super) struct Roster {
 
 impl Roster {
     /// `capacity` may be inside, `len_max` may wait: each lane has half of the room.
-    pub(super) fn new(capacity: usize, len_max: usize) -> Self {
+    pub(super) fn new(capacity: usize, len_max: usize, line: Weak<Line>) -> Self {
         Self {
+            line,
             capacity,
             inside: 0,
             own: BTreeMap::new(),
@@ -113,7 +116,9 @@ impl Roster {
         if self.inside >= self.capacity {
             return Verdict::Wait;
         }
-        let verdict = asker.map_or(Verdict::Go, |asker| judge(asker.allowance.as_deref(), now));
+        let verdict = asker.map_or(Verdict::Go, |asker| {
+            judge(asker.allowance.as_deref(), now, &self.line)
+        });
         if matches!(verdict, Verdict::Go) {
             self.inside += 1;
         }
@@ -165,7 +170,11 @@ impl Roster {
             [Lane::Interactive, Lane::Bulk]
         };
         for lane in lanes {
-            let Some(called) = self.lane(lane).call_next(now, least) else {
+            let ranks = match lane {
+                Lane::Interactive => &mut self.interactive,
+                Lane::Bulk => &mut self.bulk,
+            };
+            let Some(called) = ranks.call_next(now, least, &self.line) else {
                 continue;
             };
             if called.refusal.is_none() {
@@ -188,9 +197,10 @@ impl Roster {
     }
 }
 
-/// Whether a call's failures allow it now; where they do, one is taken.
-fn judge(allowance: Option<&Allowance>, now: Instant) -> Verdict {
-    match allowance.map_or(Taken::One, |allowance| allowance.take(now)) {
+/// Whether a call's failures allow it now; where they do, one is taken, and where it has to wait for
+/// one, `line` is called when one is back.
+fn judge(allowance: Option<&Allowance>, now: Instant, line: &Weak<Line>) -> Verdict {
+    match allowance.map_or(Taken::One, |allowance| allowance.take(now, line)) {
         Taken::One => Verdict::Go,
         Taken::Later => Verdict::Wait,
         Taken::Spent {
@@ -257,13 +267,13 @@ impl Ranks {
         }
     }
 
-    fn call_next(&mut self, now: Instant, least: Duration) -> Option<Called> {
+    fn call_next(&mut self, now: Instant, least: Duration, line: &Weak<Line>) -> Option<Called> {
         for _ in 0..self.turns.len() {
             let caller = self.turns.pop_front()?;
             let Some(calls) = self.callers.get_mut(&caller) else {
                 continue;
             };
-            let called = next_of(calls, now, least);
+            let called = next_of(calls, now, least, line);
             let has_more = !calls.is_empty();
             if !has_more {
                 self.callers.remove(&caller);
@@ -286,7 +296,12 @@ impl Ranks {
 }
 
 /// The oldest call of one caller that can be decided now.
-fn next_of(calls: &mut BTreeMap<u64, Entry>, now: Instant, least: Duration) -> Option<Called> {
+fn next_of(
+    calls: &mut BTreeMap<u64, Entry>,
+    now: Instant,
+    least: Duration,
+    line: &Weak<Line>,
+) -> Option<Called> {
     let decided = calls
         .iter()
         .take(LOOKED_AT_MAX)
@@ -294,7 +309,7 @@ fn next_of(calls: &mut BTreeMap<u64, Entry>, now: Instant, least: Duration) -> O
             if entry.deadline < now + least {
                 return Some((*ticket, Some(HsmError::DeadlineExceeded)));
             }
-            match judge(entry.allowance.as_deref(), now) {
+            match judge(entry.allowance.as_deref(), now, line) {
                 Verdict::Go => Some((*ticket, None)),
                 Verdict::Refused(error) => Some((*ticket, Some(error))),
                 Verdict::Wait => None,

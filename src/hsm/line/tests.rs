@@ -121,6 +121,40 @@ async fn only_as_many_go_in_as_may_still_fail_and_settling_calls_the_next() {
     assert_eq!(quota.alarms().len(), 1);
 }
 
+/// Two tokens share one allowance: who waits for it in the one's line is called by the other's.
+#[tokio::test]
+async fn a_failure_that_comes_back_is_heard_of_in_every_line() {
+    let (here, there) = (Line::new(8, 64), Line::new(8, 64));
+    let quota = Quota::new(1, Duration::from_secs(600), Clock::System);
+    let (bad, far) = (caller("bad"), Instant::now() + LONG);
+    let allowance = quota.allowance(&bad, &"a".parse().unwrap()).unwrap();
+    let comes = |line: &Arc<Line>| {
+        let (line, bad, allowance) = (Arc::clone(line), bad.clone(), Arc::clone(&allowance));
+        tokio::spawn(async move {
+            let asker = Asker::new(&bad, Lane::Interactive, far).within(allowance);
+            line.place(&asker).await
+        })
+    };
+    let mut place = comes(&here).await.unwrap().unwrap();
+    // There and back: every time the only failure is given back in the other line.
+    for (to, from) in [(&there, &here), (&here, &there)] {
+        let next = comes(to);
+        until_len(to, 1).await;
+        assert_eq!((from.inside(), to.inside()), (1, 0), "there is room");
+        place.settle(false);
+        assert_eq!(to.len(), 0, "nobody was called");
+        place = next.await.unwrap().unwrap();
+    }
+    // And when it is spent, they hear that.
+    let last = comes(&there);
+    until_len(&there, 1).await;
+    place.settle(true);
+    assert_eq!(there.len(), 0, "nobody was told");
+    let last = last.await.unwrap().err();
+    assert!(matches!(last, Some(HsmError::FailuresTooMany { .. })));
+    assert_eq!((here.inside(), there.inside()), (0, 0));
+}
+
 #[test]
 fn a_refused_caller_waits_half_the_queue() {
     let line = Line::new(4, 256);

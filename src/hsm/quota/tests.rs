@@ -22,17 +22,17 @@ fn no_more_are_under_way_than_may_fail_and_none_after_the_last() {
     let quota = quota(3);
     let (bad, now) = (pair(&quota, "bad", "a"), Instant::now());
     for _ in 0..3 {
-        assert_eq!(bad.take(now), Taken::One);
+        assert_eq!(bad.take(now, &Weak::new()), Taken::One);
     }
-    assert_eq!(bad.take(now), Taken::Later);
+    assert_eq!(bad.take(now, &Weak::new()), Taken::Later);
     bad.keep_at(now);
     assert_eq!(
-        bad.take(now),
+        bad.take(now, &Weak::new()),
         Taken::Later,
         "two may fail, and two are under way"
     );
     bad.give_back();
-    assert_eq!(bad.take(now), Taken::One);
+    assert_eq!(bad.take(now, &Weak::new()), Taken::One);
     bad.keep_at(now);
     assert!(quota.alarms().is_empty());
     bad.keep_at(now);
@@ -40,8 +40,8 @@ fn no_more_are_under_way_than_may_fail_and_none_after_the_last() {
         retry_after: WINDOW / 3,
         is_first,
     };
-    assert_eq!(bad.take(now), spent(true));
-    assert_eq!(bad.take(now), spent(false));
+    assert_eq!(bad.take(now, &Weak::new()), spent(true));
+    assert_eq!(bad.take(now, &Weak::new()), spent(false));
     let alarm = OracleAlarm {
         caller: caller("bad"),
         kek: "a".parse().unwrap(),
@@ -49,8 +49,11 @@ fn no_more_are_under_way_than_may_fail_and_none_after_the_last() {
         refused: 2,
     };
     assert_eq!(quota.alarms(), [alarm]);
-    assert_eq!(pair(&quota, "bad", "b").take(now), Taken::One);
-    assert_eq!(pair(&quota, "good", "a").take(now), Taken::One);
+    assert_eq!(pair(&quota, "bad", "b").take(now, &Weak::new()), Taken::One);
+    assert_eq!(
+        pair(&quota, "good", "a").take(now, &Weak::new()),
+        Taken::One
+    );
 }
 
 #[test]
@@ -58,7 +61,7 @@ fn good_ones_cost_nothing() {
     let quota = quota(1);
     let good = pair(&quota, "good", "a");
     for _ in 0..1_000 {
-        assert_eq!(good.take(Instant::now()), Taken::One);
+        assert_eq!(good.take(Instant::now(), &Weak::new()), Taken::One);
         good.give_back();
     }
     assert!(quota.alarms().is_empty());
@@ -69,18 +72,21 @@ fn one_comes_back_after_another_and_the_alarm_ends_with_the_last() {
     let quota = quota(4);
     let (bad, now) = (pair(&quota, "bad", "a"), Instant::now());
     for _ in 0..4 {
-        assert_eq!(bad.take(now), Taken::One);
+        assert_eq!(bad.take(now, &Weak::new()), Taken::One);
         bad.keep_at(now);
     }
     let step = WINDOW / 4;
     let nearly = now + step.checked_sub(Duration::from_millis(1)).unwrap();
-    assert!(matches!(bad.take(nearly), Taken::Spent { .. }));
-    assert_eq!(bad.take(now + step), Taken::One);
-    assert_eq!(bad.take(now + step), Taken::Later);
+    assert!(matches!(
+        bad.take(nearly, &Weak::new()),
+        Taken::Spent { .. }
+    ));
+    assert_eq!(bad.take(now + step, &Weak::new()), Taken::One);
+    assert_eq!(bad.take(now + step, &Weak::new()), Taken::Later);
     bad.keep_at(now + step);
     assert!(
         matches!(
-            bad.take(now + step),
+            bad.take(now + step, &Weak::new()),
             Taken::Spent {
                 is_first: false,
                 ..
@@ -98,7 +104,7 @@ fn pairs_are_forgotten_when_they_are_whole_and_never_while_held() {
     let quota = quota(1);
     let held = pair(&quota, "held", "a");
     let spent = pair(&quota, "spent", "a");
-    assert_eq!(spent.take(Instant::now()), Taken::One);
+    assert_eq!(spent.take(Instant::now(), &Weak::new()), Taken::One);
     spent.keep();
     drop(spent);
     for number in 2..PAIRS_MAX {

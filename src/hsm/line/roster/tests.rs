@@ -36,7 +36,7 @@ struct Scene {
 impl Scene {
     fn new(capacity: usize, len_max: usize) -> Self {
         Self {
-            roster: Roster::new(capacity, len_max),
+            roster: Roster::new(capacity, len_max, Weak::new()),
             base: far(),
             heard: Vec::new(),
         }
@@ -107,7 +107,7 @@ fn a_lane_that_is_full_leaves_the_other_its_room_and_newcomers_theirs() {
 
 #[test]
 fn what_has_too_little_left_is_told_so_and_costs_no_turn() {
-    let mut roster = Roster::new(1, 64);
+    let mut roster = Roster::new(1, 64, Weak::new());
     let (one, other) = (caller("one"), caller("other"));
     let now = Instant::now();
     let least = Duration::from_millis(10);
@@ -132,7 +132,7 @@ fn who_waits_for_its_failures_holds_up_nobody() {
     let quota = Quota::new(1, Duration::from_secs(600), Clock::System);
     let (bad, good) = (caller("bad"), caller("good"));
     let allowance = quota.allowance(&bad, &"a".parse().unwrap()).unwrap();
-    let mut roster = Roster::new(4, 64);
+    let mut roster = Roster::new(4, 64, Weak::new());
     let mut heard = Vec::new();
     let mut wait = |roster: &mut Roster, who, allowance| {
         let (entry, ear) = entry(far());
@@ -198,7 +198,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..300),
     ) {
         let callers: Vec<Identity> = (0..5).map(|n| caller(&n.to_string())).collect();
-        let mut roster = Roster::new(capacity, 24);
+        let mut roster = Roster::new(capacity, 24, Weak::new());
         // Ticket to its lane and caller; who is not in it is inside or gone.
         let mut waiting: BTreeMap<u64, Option<(Lane, usize)>> = BTreeMap::new();
         let mut called_since: HashMap<(Lane, usize), Vec<usize>> = HashMap::new();
