@@ -20,7 +20,7 @@ use super::recipient::check as check_recipient;
 use super::{Node, label};
 use crate::access::Identity;
 use crate::audit::{Draft, Outcome, Sealed};
-use crate::hsm::{Asker, HsmError, KeyRef, Presence, RewrapJob, UnwrapJob};
+use crate::hsm::{Answer, Asker, HsmError, KeyRef, Presence, RewrapJob, Routed, UnwrapJob};
 use crate::keyring::{KeyringError, Version, VersionState};
 use crate::stops::Passage;
 use crate::types::{
@@ -285,7 +285,8 @@ impl Node {
                 Padding::OaepSha1 | Padding::OaepSha256 => None,
             },
         };
-        let answer = self.fleet.unwrap(&job, asker, use_primary).await;
+        let routed = self.fleet.unwrap(&job, asker, use_primary).await;
+        let answer = self.heard(version, routed);
         let answer = answer.map_err(|error| self.failed_on(version, error))?;
         draft.queue = answer.queue;
         draft.hsm = answer.hsm;
@@ -308,7 +309,8 @@ impl Node {
             recipient_spki: to.spki.clone(),
             recipient_padding: to.padding,
         };
-        let answer = match self.fleet.rewrap(&job, asker, use_primary).await {
+        let routed = self.fleet.rewrap(&job, asker, use_primary).await;
+        let answer = match self.heard(version, routed) {
             Err(error @ HsmError::Unsupported { .. }) => {
                 warn!(%error, "the token cannot wrap to this recipient");
                 return Err(UnwrapError::RecipientNotPossible);
@@ -318,6 +320,21 @@ impl Node {
         draft.queue = answer.queue;
         draft.hsm = answer.hsm;
         Ok(SealedRelease::Recipient(answer.value))
+    }
+
+    /// The last word of the HSM. A primary whose key failed has not proven it any more, though a replica
+    /// served the caller: until it has proven it anew, it is not asked (`prover.rs`).
+    fn heard<T>(&self, version: &Version, routed: Routed<T>) -> Result<Answer<T>, HsmError> {
+        if let Some(why) = routed.primary_fault {
+            // Once, and not for each call that was under way: a proof under way must not be forgotten.
+            if matches!(self.proofs.found(version.keypair_id), Some(Ok(_))) {
+                let key = label::of(version);
+                warn!(key, %why, "the primary does not serve a key of the ledger; it is proven anew");
+                self.proofs.forget([version.keypair_id]);
+            }
+            self.vigil.hurry();
+        }
+        routed.answer
     }
 
     /// What a failure of the HSM means to a caller. What it means to the operator is in the log, and

@@ -31,6 +31,14 @@ use crate::types::{Dek, Next, RewrappedDek};
 /// The primary's place among the members; replicas follow in the order of the configuration.
 const PRIMARY: usize = 0;
 
+/// What came of one call, whichever tokens it was given to.
+pub struct Routed<T> {
+    /// The last word on it.
+    pub answer: Result<Answer<T>, HsmError>,
+    /// What the primary's key failed with, where another token had the last word then.
+    pub primary_fault: Option<HsmError>,
+}
+
 /// All tokens of a node.
 pub struct Fleet {
     primary: Hsm,
@@ -137,13 +145,15 @@ impl Fleet {
         job: &UnwrapJob,
         asker: &Asker<'_>,
         use_primary: bool,
-    ) -> Result<Answer<Sealed<Dek>>, HsmError> {
+    ) -> Routed<Sealed<Dek>> {
         let mut route = Route::new(self, &job.key, asker, use_primary);
         loop {
-            let leg = route.leg().ok_or_else(|| gone("Unwrap"))?;
+            let Some(leg) = route.leg() else {
+                return route.end(Err(gone("Unwrap")));
+            };
             let answer = leg.hsm.unwrap_as(job, leg.kind).await;
             if route.ends(&leg, answer.as_ref().err()) {
-                return answer;
+                return route.end(answer);
             }
         }
     }
@@ -155,13 +165,15 @@ impl Fleet {
         job: &RewrapJob,
         asker: &Asker<'_>,
         use_primary: bool,
-    ) -> Result<Answer<Sealed<RewrappedDek>>, HsmError> {
+    ) -> Routed<Sealed<RewrappedDek>> {
         let mut route = Route::new(self, &job.key, asker, use_primary);
         loop {
-            let leg = route.leg().ok_or_else(|| gone("Rewrap"))?;
+            let Some(leg) = route.leg() else {
+                return route.end(Err(gone("Rewrap")));
+            };
             let answer = leg.hsm.rewrap_as(job, leg.kind).await;
             if route.ends(&leg, answer.as_ref().err()) {
-                return answer;
+                return route.end(answer);
             }
         }
     }
@@ -228,6 +240,8 @@ struct Route<'a> {
     use_primary: bool,
     /// The member that failed.
     failed: Option<usize>,
+    /// What the primary's key failed with, where that was the primary.
+    primary_fault: Option<HsmError>,
 }
 
 /// The next member to be asked.
@@ -250,6 +264,14 @@ impl<'a> Route<'a> {
             asker,
             use_primary,
             failed: None,
+            primary_fault: None,
+        }
+    }
+
+    fn end<T>(self, answer: Result<Answer<T>, HsmError>) -> Routed<T> {
+        Routed {
+            answer,
+            primary_fault: self.primary_fault,
         }
     }
 
@@ -297,13 +319,15 @@ impl<'a> Route<'a> {
                 .fetch_add(1, Ordering::Relaxed);
             return true;
         };
-        if let Some(replica) = self.fleet.replica(leg.member)
-            && let HsmError::KeyMissing { .. }
-            | HsmError::KeyAmbiguous { .. }
-            | HsmError::KeyMismatch { .. }
-            | HsmError::Untested { .. }
-            | HsmError::KeyUnwell { .. } = why
-        {
+        let is_about_the_key = matches!(
+            why,
+            HsmError::KeyMissing { .. }
+                | HsmError::KeyAmbiguous { .. }
+                | HsmError::KeyMismatch { .. }
+                | HsmError::Untested { .. }
+                | HsmError::KeyUnwell { .. }
+        );
+        if is_about_the_key && let Some(replica) = self.fleet.replica(leg.member) {
             replica.stand(self.key.object_id, Standing::Wrong(why.to_string()));
             replica.hurry();
         }
@@ -328,6 +352,8 @@ impl<'a> Route<'a> {
         let token = token.map_or(crate::config::PRIMARY, Replica::name);
         warn!(token, %why, "a call goes to another token");
         self.failed = Some(leg.member);
+        // What the primary has proven is for the flows to withdraw.
+        self.primary_fault = (is_about_the_key && leg.member == PRIMARY).then(|| why.clone());
         false
     }
 }

@@ -48,7 +48,7 @@ mod tests;
 
 pub use asker::{Asker, Attendance, Presence};
 pub use error::HsmError;
-pub use fleet::Fleet;
+pub use fleet::{Fleet, Routed};
 pub use handle::Hsm;
 pub use import::{TRANSPORT_PROFILE, transport_label, transport_object_id};
 pub use job::{Answer, DataKind, KeyRef, KnownAnswer, RewrapJob, UnwrapJob, WorkerCommand};

@@ -10,7 +10,9 @@ use super::{
     KEKS, clone_keys, cover, cover_when, folder, kekctl_coverage, on_replica, replica, serving,
     status_when, stopped,
 };
+use crate::faults::Faulty;
 use crate::harness::{KEKCTL, Kek, Rig, dek, must, test_module};
+use crate::softhsm;
 
 async fn is_served_by_the_primary_alone(rig: &Rig, name: &str, padding: Padding) {
     let (client, operator) = (rig.client("lkm-1").await, rig.client("operator").await);
@@ -186,6 +188,43 @@ async fn a_replica_that_gives_other_values_is_found_by_its_canary() {
     // The token is well again: so is the replica, half a minute later at most.
     std::fs::remove_file(script).unwrap();
     cover_when(&operator, "recordings", "b", CoverState::Proven).await;
+}
+
+/// A replica's answer hides nothing: a key that the primary fails with is not said to be proven there,
+/// and the primary is not asked for it before it has proven it anew.
+#[tokio::test]
+async fn a_key_that_fails_on_the_primary_is_named_though_a_replica_serves_it() {
+    let faulty = Faulty::of(stopped(&[("b", "")]));
+    let rig = &faulty.rig;
+    rig.edit("kekd.toml", |text| {
+        let healthy = format!("name = \"b\"\nmodule = \"{}\"", softhsm::MODULE);
+        text.replace("name = \"b\"", &healthy)
+    });
+    rig.start();
+    let operator = rig.client("operator").await;
+    status_when(&operator, |status| status.replicas[0].versions_proven == 4).await;
+    // The attempt, the key's test and the same once more; between those another key's test passes. And
+    // from now on no proof does.
+    let before = faulty.count("C_Decrypt");
+    let rules = ["1", "2", "4"].map(|n| format!("C_Decrypt {n} CKR_DEVICE_ERROR\n"));
+    let weak = "C_GetAttributeValue * lie-attribute CKA_EXTRACTABLE 01";
+    faulty.script(&(rules.concat() + weak));
+    is_served(rig).await;
+    assert!(faulty.count("C_Decrypt") >= before + 4, "nothing failed");
+
+    let why = cover_when(&operator, "recordings", "primary", CoverState::Wrong).await;
+    assert!(why.contains("CKA_EXTRACTABLE"), "{why}");
+    let status = operator.status().await.unwrap();
+    let token = status.token.unwrap();
+    assert_eq!((token.versions_proven, token.worker_restarts), (3, 0));
+    is_served(rig).await;
+    let unwraps = async || operator.status().await.unwrap().token.unwrap().unwraps;
+    assert_eq!(unwraps().await, token.unwraps, "the primary was asked");
+
+    faulty.script("");
+    cover_when(&operator, "recordings", "primary", CoverState::Proven).await;
+    is_served(rig).await;
+    assert!(unwraps().await > token.unwraps);
 }
 
 /// What vanishes from a replica while it serves is withdrawn, and proven again when it is back.
