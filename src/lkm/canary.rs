@@ -1,6 +1,7 @@
 //! Whether an unwrap would do now: kekd says that it is ready, and a value wrapped here comes back, for
 //! every KEK that a credential names. Each canary is one record of kekd's audit log. Looked at from time
-//! to time, and soon after a caller met a kekd that does not serve.
+//! to time, and soon after a caller met a kekd that does not serve. The invariant: what one credential can
+//! do to its KEK is no verdict about the others.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 use super::front_end::FrontEnd;
 use super::kekd::NoDek;
 use super::readiness::Readiness;
-use crate::client::{Client, Release, UnwrapCall};
+use crate::client::{Client, ClientError, Release, UnwrapCall};
 use crate::proto::{self, v1};
 use crate::public_key::RsaPublicKey;
 use crate::types::{DEK_LEN, EndUser, KeypairId, Padding, ReleaseForm, RequestId};
@@ -26,6 +27,17 @@ use crate::types::{DEK_LEN, EndUser, KeypairId, Padding, ReleaseForm, RequestId}
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// KEKs that are tried at most.
 const KEKS_MAX: usize = 64;
+/// kekd's reasons for not trying a canary that say nothing of whether it serves: callers were before it, or
+/// spent what may fail under this KEK. Not `REFUSED_TOO_OFTEN`, which hides a reason that may say so.
+const NO_VERDICT: [&str; 2] = ["BUSY", "FAILURE_QUOTA"];
+
+/// What a canary told.
+enum Told {
+    /// It came back.
+    Serves,
+    /// Nothing: kekd did not try it, for this reason.
+    Nothing(String),
+}
 
 /// Keeps the readiness of `front_end` true. Never returns.
 pub async fn keep(front_end: Arc<FrontEnd>) {
@@ -89,9 +101,13 @@ async fn try_all(
         let kek = keks.iter().find(|kek| kek.name == name);
         match kek.and_then(newest) {
             Some((id, padding)) => {
-                try_one(client, id, padding, keys)
+                let told = try_one(client, id, padding, keys)
                     .await
                     .map_err(|why| format!("the canary of the KEK {name} failed: {why}"))?;
+                if let Told::Nothing(why) = told {
+                    problems.push(format!("the canary of the KEK {name} was not tried: {why}"));
+                }
+                // Also then: kekd answered, and says of itself that it is ready.
                 tried += 1;
             }
             None => problems.push(format!(
@@ -142,7 +158,7 @@ async fn try_one(
     id: KeypairId,
     padding: Padding,
     keys: &mut HashMap<KeypairId, RsaPublicKey>,
-) -> Result<(), String> {
+) -> Result<Told, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let key = match keys.entry(id) {
         Entry::Occupied(known) => known.into_mut(),
@@ -161,13 +177,15 @@ async fn try_one(
             .parse::<EndUser>()
             .map_err(|error| text(&error))?,
     };
-    let released = client
-        .unwrap(call)
-        .await
-        .map_err(NoDek::from)
-        .map_err(|error| text(&error))?;
+    let released = match client.unwrap(call).await {
+        Ok(released) => released,
+        Err(ClientError::Refused(refusal)) if NO_VERDICT.contains(&refusal.reason.as_str()) => {
+            return Ok(Told::Nothing(refusal.to_string()));
+        }
+        Err(error) => return Err(NoDek::from(error).to_string()),
+    };
     match released.release {
-        Release::Dek(dek) if bool::from(dek.as_bytes().ct_eq(&*value)) => Ok(()),
+        Release::Dek(dek) if bool::from(dek.as_bytes().ct_eq(&*value)) => Ok(Told::Serves),
         Release::Dek(_) | Release::Rewrapped(_) => Err("another value came back".to_owned()),
     }
 }

@@ -49,7 +49,8 @@ pub struct FrontEnd {
     readiness: ArcSwap<Readiness>,
     /// What is wrong with the files, where what was loaded before is in force.
     files_fault: ArcSwapOption<String>,
-    /// Told where kekd gave no DEK for a reason of its own: the next canary is due.
+    /// Told where kekd gave no DEK for a reason of its own: the next canary is due. What a caller asked
+    /// for too often is none, or one credential would decide how often that is.
     doubt: Notify,
     /// True once nobody waits for kekd any more.
     given_up: watch::Sender<bool>,
@@ -396,8 +397,11 @@ impl FrontEnd {
             Err(NoDek::Unavailable {
                 reason,
                 retry_after_s,
+                of_kekd,
             }) => {
-                self.doubt.notify_one();
+                if of_kekd {
+                    self.doubt.notify_one();
+                }
                 let why = format!("{}: request {request_id}: {reason}", credential.id);
                 Err(Refused::new(Answer::Unavailable { retry_after_s }, why))
             }

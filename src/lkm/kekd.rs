@@ -27,6 +27,10 @@ const OF_THE_REQUEST: [&str; 7] = [
     "INVALID_REQUEST",
 ];
 
+/// kekd's reasons that pass, and that say something of what was asked for so far: all that it gives
+/// with `RESOURCE_EXHAUSTED`. It serves meanwhile, only not this call.
+const OF_THE_CALLERS: [&str; 3] = ["BUSY", "FAILURE_QUOTA", "REFUSED_TOO_OFTEN"];
+
 /// Why there is no DEK.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoDek {
@@ -43,6 +47,9 @@ pub enum NoDek {
         reason: String,
         /// When to try again, in seconds, where kekd says so.
         retry_after_s: Option<u64>,
+        /// It speaks of kekd, its HSM, the way there or this front-end's standing, so that others may
+        /// meet it as well; else of what callers asked for.
+        of_kekd: bool,
     },
 }
 
@@ -51,6 +58,7 @@ impl NoDek {
         Self::Unavailable {
             reason: reason.into(),
             retry_after_s: None,
+            of_kekd: true,
         }
     }
 }
@@ -62,6 +70,7 @@ impl From<&Refusal> for NoDek {
             return Self::Bad { reason };
         }
         Self::Unavailable {
+            of_kekd: !OF_THE_CALLERS.contains(&reason.as_str()),
             reason: refusal.to_string(),
             retry_after_s: refusal.retry_delay.map(|delay| delay.as_secs().max(1)),
         }
@@ -135,7 +144,11 @@ impl Kekd {
             Lane::Bulk => &self.bulk_places,
         };
         let Ok(_place) = places.try_acquire() else {
-            return Err(NoDek::unavailable("too many unwraps are under way"));
+            return Err(NoDek::Unavailable {
+                reason: "too many unwraps are under way".to_owned(),
+                retry_after_s: None,
+                of_kekd: false,
+            });
         };
         let released = match lane {
             Lane::Interactive => {
@@ -206,10 +219,23 @@ mod tests {
             (Code::Unauthenticated, "CERTIFICATE_EXPIRED"),
             (Code::Internal, "INTERNAL"),
             (Code::Unavailable, "HSM_UNAVAILABLE"),
+            (Code::Unavailable, "AUDIT_UNAVAILABLE"),
+            (Code::Unavailable, "STOPPING"),
+            (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             (Code::Unavailable, ""),
         ] {
             let no = refusal(code, reason, None);
-            assert!(matches!(no, NoDek::Unavailable { .. }), "{reason}");
+            assert!(
+                matches!(no, NoDek::Unavailable { of_kekd: true, .. }),
+                "{reason}"
+            );
+        }
+        for reason in OF_THE_CALLERS {
+            let no = refusal(Code::ResourceExhausted, reason, None);
+            assert!(
+                matches!(no, NoDek::Unavailable { of_kekd: false, .. }),
+                "{reason}"
+            );
         }
         let busy = refusal(Code::ResourceExhausted, "BUSY", Some(2_500));
         assert!(matches!(

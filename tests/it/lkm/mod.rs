@@ -8,6 +8,7 @@ mod faults;
 mod front;
 mod pair;
 mod protocol;
+mod ready;
 mod reload;
 mod socket;
 mod stops;
