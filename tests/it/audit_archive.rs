@@ -299,6 +299,7 @@ async fn young_records_are_not_dropped_and_a_run_cut_short_begins_anew() {
     let made = must(&mut scene.keyed(&["archive", &file, "--before", "2000"]));
     assert!(String::from_utf8_lossy(&made.stderr).contains("beginning anew"));
     assert!(!fs::exists(format!("{file}.partial")).unwrap());
+    earlier_archive_stays_whole(&scene, &file);
     let (exit, why, message) = refused_because(&mut scene.keyed(&["drop", &file, "--yes"]));
     assert_eq!((exit, why.as_str()), (1, "NOT_DROPPED"));
     assert!(
@@ -313,6 +314,24 @@ async fn young_records_are_not_dropped_and_a_run_cut_short_begins_anew() {
         .drop_archived(v1::DropArchivedRequest::default())
         .await;
     assert_eq!(reason(&malformed.err().unwrap()), "INVALID_REQUEST");
+}
+
+/// A run that was killed after it gave its archive a name, and before it took FILE.partial away, left both
+/// names to one file. That archive is the operator's, wherever it was moved to.
+fn earlier_archive_stays_whole(scene: &Scene, file: &str) {
+    let (partial, elsewhere) = (format!("{file}.partial"), scene.file("elsewhere"));
+    let bytes = fs::read(file).unwrap();
+    fs::hard_link(file, &partial).unwrap();
+    fs::rename(file, &elsewhere).unwrap();
+    let made = lines(&mut scene.keyed(&["archive", file]));
+    assert_eq!(made[0]["records"], 2048);
+    assert!(
+        fs::read(&elsewhere).unwrap() == bytes,
+        "the earlier archive was written to"
+    );
+    assert_ne!(fs::read(file).unwrap(), bytes);
+    assert!(!fs::exists(&partial).unwrap());
+    fs::rename(elsewhere, file).unwrap();
 }
 
 /// A follower that takes nothing is cut, told so, and gives its place back.

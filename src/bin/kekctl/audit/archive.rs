@@ -1,9 +1,11 @@
 //! `kekctl audit archive`: records in a file that verifies by itself, so that kekd may drop them. The file
-//! gets its name only once it was read back from the disk and verified.
+//! gets its name only once it was read back from the disk and verified. The invariant: a file that has, or
+//! had, a name of the operator's is never written to.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -14,6 +16,8 @@ use kekd::clock::UnixMs;
 use kekd::proto::v1;
 use kekd::proto::v1::get_retention_request;
 use kekd::types::Sha256;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use super::bar::Bar;
@@ -145,24 +149,34 @@ fn not_made(path: &Path) -> Failure {
     Failure::new(Exit::CannotCreate, "OUTPUT_NOT_MADE", text)
 }
 
-/// An empty file that no other run has. What an earlier one left is written anew.
+/// An empty file that no other run has. What an earlier one left is written anew, unless that may be an
+/// archive.
 fn begin(partial: &Path) -> anyhow::Result<File> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(partial)
-        .with_context(|| not_made(partial))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let text = format!("another run writes {}", partial.display());
-            return Err(Failure::new(Exit::Unavailable, "IN_USE", text).into());
-        }
-        Err(TryLockError::Error(error)) => return Err(error.into()),
+    let mut writable = OpenOptions::new();
+    writable.write(true).mode(0o600);
+    let file = writable.clone().create(true).truncate(false).open(partial);
+    let file = file.with_context(|| not_made(partial))?;
+    lock(&file, partial)?;
+    let found = file.metadata()?;
+    let here = partial.symlink_metadata();
+    if !here.is_ok_and(|here| (here.dev(), here.ino()) == (found.dev(), found.ino())) {
+        // The run that had it gave it its name before we had its lock: it is an archive.
+        return Err(in_use(partial));
     }
-    if file.metadata()?.len() > 0 {
+    if found.nlink() > 1 {
+        // A run that named its archive with a link was cut short before it took this name away. Who holds
+        // the lock of what is here is alone with the name.
+        output::say(&format!(
+            "{} is another name of an archive, which is left as it is; beginning anew",
+            partial.display()
+        ));
+        std::fs::remove_file(partial).with_context(|| not_made(partial))?;
+        let new = writable.create_new(true).open(partial);
+        let new = new.with_context(|| not_made(partial))?;
+        lock(&new, partial)?;
+        return Ok(new);
+    }
+    if found.len() > 0 {
         output::say(&format!(
             "{} is of a run that was cut short; beginning anew",
             partial.display()
@@ -170,6 +184,19 @@ fn begin(partial: &Path) -> anyhow::Result<File> {
     }
     file.set_len(0)?;
     Ok(file)
+}
+
+fn lock(file: &File, partial: &Path) -> anyhow::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(in_use(partial)),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+fn in_use(partial: &Path) -> anyhow::Error {
+    let text = format!("another run writes {}", partial.display());
+    Failure::new(Exit::Unavailable, "IN_USE", text).into()
 }
 
 async fn write(file: File, span: &Span, source: &Source) -> anyhow::Result<()> {
@@ -196,8 +223,15 @@ async fn write(file: File, span: &Span, source: &Source) -> anyhow::Result<()> {
 
 /// Gives the file its name, which nobody else may have taken meanwhile.
 fn give_name(partial: &Path, path: &Path) -> anyhow::Result<()> {
-    std::fs::hard_link(partial, path).with_context(|| not_made(path))?;
-    std::fs::remove_file(partial).with_context(|| not_made(path))?;
+    match renameat_with(CWD, partial, CWD, path, RenameFlags::NOREPLACE) {
+        Ok(()) => {}
+        // The file system does not know the flag (NFS), or the kernel does not: with two names for a moment.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            std::fs::hard_link(partial, path).with_context(|| not_made(path))?;
+            std::fs::remove_file(partial).with_context(|| not_made(path))?;
+        }
+        Err(error) => return Err(io::Error::from(error)).with_context(|| not_made(path)),
+    }
     let folder = std::path::absolute(path)?;
     let folder = folder.parent().unwrap_or(Path::new("/"));
     Ok(File::open(folder)?.sync_all()?)
@@ -262,7 +296,10 @@ pub fn message(before: Before) -> Option<get_retention_request::Before> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -272,5 +309,36 @@ mod tests {
         for wrong in ["", "-1", "now", "1970-01-02T00:00:00"] {
             assert!(before(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_has_another_name_is_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, partial) = (folder.path().join("kept"), folder.path().join("partial"));
+        fs::write(&kept, "an archive").unwrap();
+        fs::hard_link(&kept, &partial).unwrap();
+        let begun = begin(&partial).unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), b"an archive");
+        assert_eq!(begun.metadata().unwrap().nlink(), 1);
+        assert_eq!(fs::read(&partial).unwrap(), b"");
+        // The lock is that of the new file.
+        assert!(begin(&partial).is_err());
+        drop(begun);
+        fs::write(&partial, "of a run that was cut short").unwrap();
+        begin(&partial).unwrap();
+        assert_eq!(fs::read(&partial).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_name_is_given_in_one_step_and_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, partial) = (folder.path().join("file"), folder.path().join("partial"));
+        fs::write(&partial, "the first").unwrap();
+        give_name(&partial, &path).unwrap();
+        assert!(!partial.exists());
+        fs::write(&partial, "the second").unwrap();
+        assert!(give_name(&partial, &path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"the first");
+        assert_eq!(fs::read(&partial).unwrap(), b"the second");
     }
 }
