@@ -57,7 +57,8 @@ pub struct FrontEnd {
     of_credential: Rate<String>,
     of_address: Rate<PeerKey>,
     said: Rate<()>,
-    /// What of the protocol was met, by credential; each is logged once.
+    /// What of the protocol was met, by credential; each is logged once, and of the secrets once after
+    /// each load: which one "newer" means is another after a rotation.
     met: Mutex<HashSet<(String, &'static str, &'static str)>>,
 }
 
@@ -142,6 +143,13 @@ impl FrontEnd {
         let fault = self.files_fault.load();
         readiness.problems.extend(fault.as_deref().cloned());
         readiness
+    }
+
+    /// Takes these instead of those before, with what is known of their secrets: nothing.
+    pub(super) fn set_credentials(&self, credentials: Credentials) {
+        self.credentials.store(credentials.into());
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.retain(|(_, what, _)| *what != "secret");
     }
 
     /// Says what is wrong with the files, or that nothing is any more.
@@ -258,7 +266,11 @@ impl FrontEnd {
         // 4. What the header says of the body, and that it was not said before.
         self.check_payload(&caller, &head, &body)?;
         self.note(credential, "path", caller.reading.name());
-        let secret = if caller.secret == 0 { "newer" } else { "older" };
+        let secret = match (credential.secrets.len(), caller.secret) {
+            (1, _) => "only",
+            (_, 0) => "newer",
+            _ => "older",
+        };
         self.note(credential, "secret", secret);
         if *head.method == Method::OPTIONS {
             return Ok(Answer::Options);

@@ -65,7 +65,7 @@ impl Files {
         let server = tls::load(&config.https)?;
         let credentials = Credentials::load(&config.hawk.credentials_file, &mut self.memory)?;
         self.server.store(server);
-        self.front_end.credentials.store(Arc::new(credentials));
+        self.front_end.set_credentials(credentials);
         Ok(())
     }
 }

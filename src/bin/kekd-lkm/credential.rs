@@ -43,8 +43,9 @@ enum Command {
     },
     /// Give a credential a second secret, which it prints, or end that with --finish
     ///
-    /// Both secrets are good until --finish: rotate, tell the cloud, see that it uses the new one
-    /// (kekd-lkm logs which was met), finish.
+    /// Both secrets are good until --finish: rotate, tell the cloud, see that it uses the new one, finish.
+    /// kekd-lkm logs once after each load of the file which secret a credential's caller uses: what="secret"
+    /// with met="newer" or "older" while there are two, and "only" where there is one.
     #[command(after_help = "Examples:
   kekd-lkm credential rotate --file credentials.toml --id cloud-eu
   kekd-lkm credential rotate --file credentials.toml --id cloud-eu --finish")]

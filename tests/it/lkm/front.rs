@@ -214,6 +214,17 @@ impl Front {
         );
     }
 
+    /// Waits until the log has said this so often.
+    pub async fn says_in_log(&self, text: &str, times: usize) {
+        for _ in 0..600 {
+            if self.log().matches(text).count() >= times {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the log never said {text:?} so often: {}", self.log());
+    }
+
     /// Adds a credential; its secret.
     pub fn add(&self, id: &str, kek: &str, lane: Lane) -> String {
         let path = self.dir.join("credentials.toml");

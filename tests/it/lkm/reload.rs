@@ -23,10 +23,19 @@ async fn a_secret_is_rotated_without_a_gap_and_a_replay_stays_one() {
     };
     let before = front.post(body());
     assert_eq!(front.say(before.clone()).await.unwrap().status, 200);
+    // How often it was said that the newer of two secrets is in use.
+    let said_newer = || {
+        let newer = "what=\"secret\" met=\"newer\"";
+        front.log().matches(newer).count()
+    };
+    let rotate = || {
+        let output = front.credential(&["rotate", "--id", &front.id]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(said_newer(), 0, "there is one secret");
 
-    let output = front.credential(&["rotate", "--id", &front.id]);
-    assert!(output.status.success(), "{output:?}");
-    let newer = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let newer = rotate();
     let comes_to = async |key: &str, expected: u16| {
         for _ in 0..200 {
             if status(key).await == expected {
@@ -37,6 +46,7 @@ async fn a_secret_is_rotated_without_a_gap_and_a_replay_stays_one() {
         panic!("the credential never came to {expected}: {}", front.log());
     };
     comes_to(&newer, 200).await;
+    assert_eq!(said_newer(), 1, "{}", front.log());
     assert_eq!(
         status(&front.key).await,
         200,
@@ -52,6 +62,13 @@ async fn a_secret_is_rotated_without_a_gap_and_a_replay_stays_one() {
     assert!(output.status.success(), "{output:?}");
     comes_to(&front.key, 401).await;
     assert_eq!(status(&newer).await, 200);
+    // Once more in the same process: it is said anew, and not before the newest is used.
+    let newest = rotate();
+    front.says_in_log("were loaded again", 3).await;
+    assert_eq!(status(&newer).await, 200);
+    assert_eq!(said_newer(), 1, "{}", front.log());
+    assert_eq!(status(&newest).await, 200);
+    assert_eq!(said_newer(), 2, "{}", front.log());
 
     let list = front.credential(&["list"]);
     let said = String::from_utf8(list.stdout).unwrap();
