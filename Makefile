@@ -50,7 +50,7 @@ modules: setup ## the PKCS#11 modules for tests
 	cargo test --quiet $(MODULES) --package kekd-test-fault
 	cargo build $(MODULES)
 
-kill-loop: modules ## 500 kills while versions are made (KEKD_KILLS=NUMBER for another number)
+kill-loop: modules ## 500 kills while versions are made (KILLS=NUMBER for another number)
 	cargo test --locked --test it -- --ignored --nocapture saga_kill::kill_loop
 
 audit-million: ## a million audit records: start, verification, questions, a drop, timed (AUDIT_RECORDS=NUMBER)

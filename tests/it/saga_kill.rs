@@ -71,7 +71,7 @@ fn a_kill_while_a_version_is_made_leaves_one_active_version() {
     kill_in_lanes(12, 2);
 }
 
-/// `make kill-loop`: as many kills as `KEKD_KILLS` says, 500 without it.
+/// `make kill-loop`: as many kills as `KILLS` says, 500 without it.
 #[test]
 #[ignore = "takes a quarter of an hour: make kill-loop"]
 #[expect(
@@ -79,7 +79,7 @@ fn a_kill_while_a_version_is_made_leaves_one_active_version() {
     reason = "how long it takes is for whoever runs it"
 )]
 fn kill_loop() {
-    let runs = std::env::var_os("KEKD_KILLS");
+    let runs = std::env::var_os("KILLS");
     let runs = runs.map_or(500, |runs| runs.to_str().unwrap().parse().unwrap());
     for ((act, outcome), count) in kill_in_lanes(runs, LANES) {
         eprintln!("{act}  {outcome:<28} {count:>4}");
