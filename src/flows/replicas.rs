@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::awaited::Awaited;
 use super::holdings::{self, Holdings};
 use super::replica_proof::{ReplicaProver, Subject, Unproven};
+use super::vigil::{SHARE_OF_ASKED, SHARE_OF_ROUTINE};
 use crate::clock::Clock;
 use crate::hsm::{Fleet, HsmError, HsmState, KeyRef, Replica, Standing};
 use crate::keyring::Lifecycle;
@@ -25,10 +26,6 @@ use crate::ledger::{Ledger, State};
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// The same while a version waits for this replica: somebody is cloning.
 const LOOK_INTERVAL_AWAITED: Duration = Duration::from_secs(2);
-/// The part of one session's time that looking may take, one in so many: with very many keys a look
-/// takes seconds, and clients wait behind it.
-const SHARE_OF_ROUTINE: u32 = 100;
-const SHARE_OF_AWAITED: u32 = 10;
 /// Between two looks that were asked for; and no less than the latest took.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(500);
 /// A key that failed its proof is tried again after this: each try costs the token several acts.
@@ -128,7 +125,7 @@ impl Watcher {
         let awaited = self.awaited.subjects();
         let mut awaited = awaited.iter();
         match awaited.any(|subject| !self.replica.proves(&subject.key.object_id)) {
-            true => LOOK_INTERVAL_AWAITED.max(self.took.saturating_mul(SHARE_OF_AWAITED)),
+            true => LOOK_INTERVAL_AWAITED.max(self.took.saturating_mul(SHARE_OF_ASKED)),
             false => LOOK_INTERVAL.max(self.took.saturating_mul(SHARE_OF_ROUTINE)),
         }
     }

@@ -26,9 +26,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two looks that were asked for, so that callers cannot keep a session busy with looking.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The part of one session's time that looking at all keys may take: one in so many. More where a call
-/// met a contradiction, for then somebody is waiting to hear.
-const SHARE_OF_ROUTINE: u32 = 100;
-const SHARE_OF_ASKED: u32 = 10;
+/// met a contradiction, for then somebody is waiting to hear. The same for a replica.
+pub(super) const SHARE_OF_ROUTINE: u32 = 100;
+pub(super) const SHARE_OF_ASKED: u32 = 10;
 /// Keys that are named; of more, the number.
 const KEYS_SHOWN_MAX: usize = 8;
 

@@ -244,9 +244,14 @@ fn a_key_that_fails_two_calls_at_once_does_not_cost_the_link() {
         &format!("C_Decrypt 1 hold\n{}", fails.concat()),
     );
     let first = worker.send(Op::Unwrap(call.clone()));
-    while count(token.path(), "C_Decrypt") == before {
+    let is_held = || count(token.path(), "C_Decrypt") > before;
+    for _ in 0..6_000 {
+        if is_held() {
+            break;
+        }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+    assert!(is_held(), "the first call never came to the token");
     let failure = worker.unwrap(call.clone()).unwrap_err();
     assert_eq!(kind(&failure), FailureKind::KeyUnwell, "{failure:?}");
     script(token.path(), "");

@@ -73,13 +73,16 @@ async fn an_object_without_a_key_makes_room_for_the_key() {
         let (_, len) = without_key(&fs::read(path).unwrap())?;
         (len > 1_024).then(|| path.clone())
     };
-    let came = loop {
+    let mut came = None;
+    for _ in 0..6_000 {
         let files: BTreeSet<_> = object_files(&tokens).into_iter().collect();
-        if let Some(path) = files.difference(&before).find_map(whole) {
-            break path;
+        came = files.difference(&before).find_map(whole);
+        if came.is_some() {
+            break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    }
+    let came = came.expect("the token got no private key");
     rig.kill();
     delivery.await.unwrap().ok();
     let (emptied, _) = without_key(&fs::read(&came).unwrap()).unwrap();
