@@ -42,8 +42,11 @@ use crate::types::Sha256;
 const APPLICATION_ID: i64 = 0x6b65_6b41;
 /// `PRAGMA user_version`: the version of the schema below.
 const FORMAT: i64 = 1;
-/// Bytes the WAL may reach before it is copied into the database and cut.
-const WAL_LEN_MAX: u64 = 4 * 1024 * 1024;
+/// Pages of the WAL that wait to be copied into the database, at which they are: 4 MiB.
+const WAL_PAGES_MAX: u64 = 1024;
+/// Bytes of the WAL that are kept to be written again. A sync of a file that did not grow has less to
+/// write; what a slow reader made it grow beyond this is cut.
+const WAL_LEN_KEPT: u64 = 8 * 1024 * 1024;
 /// How long a write waits for another process that holds the file, such as a backup tool.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -127,8 +130,8 @@ pub(super) struct Store {
     kept_from: u64,
     tree: Tree,
     usage: Arc<UsageOnDisk>,
-    /// The length of the WAL at which it is copied next.
-    checkpoint_due_len: u64,
+    /// The pages that wait in the WAL at which they are copied next.
+    checkpoint_due: u64,
     reserve: Reserve,
     is_on_reserve: bool,
     lock: Arc<File>,
@@ -153,9 +156,9 @@ impl Store {
         // What an earlier process left in the WAL is written anew into the database and synced.
         // After a failed sync the kernel may show bytes that the disk does not hold; nothing is
         // built on those.
-        let is_complete = checkpoint(&connection)
+        let left = checkpoint(&connection, Copy::AllAndCut)
             .map_err(|source| AuditError::sqlite(&path, "copy the WAL into it", source))?;
-        if !is_complete {
+        if left.is_none() {
             return Err(AuditError::InUse { path });
         }
         let (kept_from, next_index) = first_and_next(&connection, &path)?;
@@ -173,7 +176,7 @@ impl Store {
             kept_from,
             tree,
             usage: Arc::new(UsageOnDisk::new(usage)),
-            checkpoint_due_len: WAL_LEN_MAX,
+            checkpoint_due: WAL_PAGES_MAX,
             reserve: Reserve::of(state_dir),
             is_on_reserve: false,
             lock,
@@ -279,28 +282,21 @@ impl Store {
     /// reads, what can be copied is, and the rest when the WAL has grown as much again: readers delay
     /// no record.
     pub(super) fn checkpoint_when_due(&mut self) -> Result<(), AuditError> {
-        let len = files::wal_len(&self.path);
-        if len < self.checkpoint_due_len {
+        let waiting = checkpoint(&self.connection, Copy::None);
+        let waiting = waiting.map_err(|source| self.classify(source))?;
+        if waiting.is_some_and(|waiting| waiting < self.checkpoint_due) {
             return Ok(());
         }
-        let copied = (|| {
-            self.connection.busy_timeout(Duration::ZERO)?;
-            let copied = checkpoint(&self.connection);
-            self.connection.busy_timeout(BUSY_TIMEOUT)?;
-            copied
-        })();
-        let is_complete = copied.map_err(|source| self.classify(source))?;
-        self.checkpoint_due_len = match is_complete {
-            true => WAL_LEN_MAX,
-            false => len.saturating_add(WAL_LEN_MAX),
-        };
+        let left = checkpoint(&self.connection, Copy::WhatNobodyReads);
+        let left = left.map_err(|source| self.classify(source))?;
+        self.checkpoint_due = left.unwrap_or(0).saturating_add(WAL_PAGES_MAX);
         Ok(())
     }
 
-    /// Copies the WAL into the database, or leaves it to a later call while somebody reads.
+    /// Copies the WAL into the database and cuts it, or leaves it to a later call while somebody reads.
     pub(super) fn checkpoint(&self) -> Result<(), AuditError> {
-        checkpoint(&self.connection)
-            .map(|_is_complete| ())
+        checkpoint(&self.connection, Copy::AllAndCut)
+            .map(|_left| ())
             .map_err(|source| self.classify(source))
     }
 
@@ -356,10 +352,28 @@ fn commit(
     transaction.commit()
 }
 
-/// Whether all of the WAL was copied; the pragma's first column says that somebody was in the way.
-fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| {
-        row.get(0).map(|busy: bool| !busy)
+/// What a checkpoint does.
+#[derive(Debug, Clone, Copy)]
+enum Copy {
+    /// Nothing: it only says how many pages wait.
+    None,
+    /// Copies what no reader still needs to be where it is, and waits for nobody.
+    WhatNobodyReads,
+    /// Copies all and cuts the WAL; waits for readers as long as for other processes.
+    AllAndCut,
+}
+
+/// The pages of the WAL that are not in the database afterwards; `None` where somebody was in the way.
+fn checkpoint(connection: &Connection, copy: Copy) -> rusqlite::Result<Option<u64>> {
+    let sql = match copy {
+        Copy::None => "PRAGMA wal_checkpoint(NOOP)",
+        Copy::WhatNobodyReads => "PRAGMA wal_checkpoint(PASSIVE)",
+        Copy::AllAndCut => "PRAGMA wal_checkpoint(TRUNCATE)",
+    };
+    connection.prepare_cached(sql)?.query_row((), |row| {
+        let (in_wal, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
+        let left = unsigned(in_wal.saturating_sub(copied));
+        row.get(0).map(|busy: bool| (!busy).then_some(left))
     })
 }
 

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use zeroize::Zeroizing;
 
-use super::{APPLICATION_ID, BUSY_TIMEOUT, FORMAT, row_id, stub};
+use super::{APPLICATION_ID, BUSY_TIMEOUT, FORMAT, WAL_LEN_KEPT, row_id, stub};
 use crate::audit::stub::kept_from;
 use crate::audit::{AuditError, Discontinuity, Mismatch};
 use crate::proto::v1;
@@ -92,6 +92,7 @@ pub(super) fn configure(connection: &Connection, path: &Path) -> Result<(), Audi
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update(None, "journal_size_limit", row_id(WAL_LEN_KEPT))?;
         // In WAL mode NORMAL would not sync at commit.
         connection.pragma_update(None, "synchronous", "FULL")
     })();
