@@ -44,6 +44,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use prost::Message;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::{DumpableBehavior, Signal};
 
@@ -130,7 +132,13 @@ fn answer_all(
 ) -> Result<(), WorkerError> {
     // A request is in one read, mostly. There is no plaintext in requests, so the buffer needs no wiping.
     let mut requests = BufReader::new(socket);
-    while let Some(body) = frame::read(&mut requests)? {
+    loop {
+        if requests.buffer().is_empty() {
+            await_request(socket)?;
+        }
+        let Some(body) = frame::read(&mut requests)? else {
+            return Ok(());
+        };
         let Request { id, op } = Request::decode(&body[..])?;
         let refuse = |why: &str| replies.send(id, Err(JobError::bad_request(why)));
         match (op, &*state) {
@@ -155,7 +163,17 @@ fn answer_all(
             (Some(_), State::New | State::Failed) => refuse("the token is not open"),
         }
     }
-    Ok(())
+}
+
+/// Waits for bytes to read. A thread that waits inside read(2) is woken for nothing each time the
+/// daemon takes an answer, because the socket then has room to write; one in poll(2) is not.
+fn await_request(socket: &UnixStream) -> Result<(), FrameError> {
+    let mut polled = [PollFd::new(socket, PollFlags::IN)];
+    match poll(&mut polled, None) {
+        // The read that follows says what there is, if anything.
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(FrameError::Socket(error.into())),
+    }
 }
 
 fn open(request: &Open, replies: &Arc<Replies>) -> Result<(Opened, Arc<Token>, Pool), JobError> {
