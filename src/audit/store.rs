@@ -156,7 +156,7 @@ impl Store {
         // What an earlier process left in the WAL is written anew into the database and synced.
         // After a failed sync the kernel may show bytes that the disk does not hold; nothing is
         // built on those.
-        let left = checkpoint(&connection, Copy::AllAndCut)
+        let left = checkpoint(&connection, Mode::Truncate)
             .map_err(|source| AuditError::sqlite(&path, "copy the WAL into it", source))?;
         if left.is_none() {
             return Err(AuditError::InUse { path });
@@ -282,12 +282,12 @@ impl Store {
     /// reads, what can be copied is, and the rest when the WAL has grown as much again: readers delay
     /// no record.
     pub(super) fn checkpoint_when_due(&mut self) -> Result<(), AuditError> {
-        let waiting = checkpoint(&self.connection, Copy::None);
+        let waiting = checkpoint(&self.connection, Mode::Noop);
         let waiting = waiting.map_err(|source| self.classify(source))?;
         if waiting.is_some_and(|waiting| waiting < self.checkpoint_due) {
             return Ok(());
         }
-        let left = checkpoint(&self.connection, Copy::WhatNobodyReads);
+        let left = checkpoint(&self.connection, Mode::Passive);
         let left = left.map_err(|source| self.classify(source))?;
         self.checkpoint_due = left.unwrap_or(0).saturating_add(WAL_PAGES_MAX);
         Ok(())
@@ -295,7 +295,7 @@ impl Store {
 
     /// Copies the WAL into the database and cuts it, or leaves it to a later call while somebody reads.
     pub(super) fn checkpoint(&self) -> Result<(), AuditError> {
-        checkpoint(&self.connection, Copy::AllAndCut)
+        checkpoint(&self.connection, Mode::Truncate)
             .map(|_left| ())
             .map_err(|source| self.classify(source))
     }
@@ -352,23 +352,22 @@ fn commit(
     transaction.commit()
 }
 
-/// What a checkpoint does.
-#[derive(Debug, Clone, Copy)]
-enum Copy {
+/// What a checkpoint does (sqlite.org/pragma.html, "wal_checkpoint").
+enum Mode {
     /// Nothing: it only says how many pages wait.
-    None,
+    Noop,
     /// Copies what no reader still needs to be where it is, and waits for nobody.
-    WhatNobodyReads,
+    Passive,
     /// Copies all and cuts the WAL; waits for readers as long as for other processes.
-    AllAndCut,
+    Truncate,
 }
 
 /// The pages of the WAL that are not in the database afterwards; `None` where somebody was in the way.
-fn checkpoint(connection: &Connection, copy: Copy) -> rusqlite::Result<Option<u64>> {
-    let sql = match copy {
-        Copy::None => "PRAGMA wal_checkpoint(NOOP)",
-        Copy::WhatNobodyReads => "PRAGMA wal_checkpoint(PASSIVE)",
-        Copy::AllAndCut => "PRAGMA wal_checkpoint(TRUNCATE)",
+fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<Option<u64>> {
+    let sql = match mode {
+        Mode::Noop => "PRAGMA wal_checkpoint(NOOP)",
+        Mode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        Mode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
     };
     connection.prepare_cached(sql)?.query_row((), |row| {
         let (in_wal, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
