@@ -2,7 +2,7 @@
 # they call.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bench bench-lkm check rig fmt lint docs units deny modules kill-loop
-.PHONY: audit-million killed soak
+.PHONY: audit-million killed programs soak
 
 MODULES := --locked --manifest-path tests/modules/Cargo.toml --target-dir target/modules
 
@@ -12,8 +12,10 @@ help: ## this list
 setup: ## install what is missing: SoftHSM, OpenSC, OpenSSL, … (apt)
 	@.ci/setup
 
-demo: setup ## seal a recording with OpenSSL, open it through kekd
+programs: ## kekd, kekctl and kekd-lkm, in target/debug
 	cargo build --locked --bins
+
+demo: setup programs ## seal a recording with OpenSSL, open it through kekd
 	sh docs/demo.sh target/debug
 
 test: setup modules ## every test; two at once for each processor, for they wait more than they work
@@ -24,23 +26,22 @@ bench-lkm: setup modules ## throughput of kekd-lkm beside kekd and the raw modul
 
 check: fmt lint test docs units deny ## everything CI looks at, except the demo
 
-rig: setup ## a kekd with a throw-away token, in target/rig
-	cargo build --locked --bins
+rig: setup programs ## a kekd with a throw-away token, in target/rig
 	target/debug/kekctl rig up target/rig
 
 fmt: ## is the source formatted?
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path tests/modules/Cargo.toml
 
-lint: setup ## clippy, warnings as errors
+lint: setup ## clippy, warnings as errors; and the programs compile without what tests need
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo check --locked --bins
 	cargo clippy $(MODULES) --all-targets -- -D warnings
 
 docs: ## the API documentation, warnings as errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
-units: setup ## systemd units: valid, and closed enough
-	cargo build --locked --bin kekd --bin kekd-lkm
+units: setup programs ## systemd units: valid, and closed enough
 	sh systemd/check target/debug
 
 deny: ## dependencies: licences, sources, advisories (cargo-deny)
