@@ -13,7 +13,7 @@ use kekd::types::Next;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::AlertDescription;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
@@ -197,11 +197,10 @@ async fn a_server_of_another_authority_is_not_spoken_to() {
 #[tokio::test]
 async fn nobody_there_and_nobody_answering_are_told_apart() {
     let (dir, ca) = (TempDir::new().unwrap(), authority("ca"));
-    // An address of its own: another test would take the port as soon as it is free.
-    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let files = files(dir.path(), &ca, &ca);
     // The kernel takes the connection; nobody says anything on it.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let files = files(dir.path(), &ca, &ca);
     let timeout = Duration::from_millis(300);
     let error = connect_within(address, files.clone(), timeout).await;
     let error = error.unwrap_err();
@@ -209,8 +208,11 @@ async fn nobody_there_and_nobody_answering_are_told_apart() {
         matches!(error, ClientError::Connect(ConnectError::TimedOut { .. })),
         "{error:?}"
     );
-    drop(listener);
-    let error = connect(address, files).await.unwrap_err();
+    // Nobody listens. A listener that is closed may go on in a process that another test is starting.
+    let closed = TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let error = connect(closed.local_addr().unwrap(), files).await;
+    let error = error.unwrap_err();
     assert!(
         matches!(
             error,
