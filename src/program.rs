@@ -144,12 +144,16 @@ fn protect(name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `work` in a runtime with all processors.
+/// Runs `work` in a runtime with a thread for every second processor, two at least. One call is a
+/// chain of short steps, and with more threads each step is taken by another one, which has to be woken
+/// for it; two, so that a long step of one call does not stop all others.
 ///
 /// # Errors
 /// That of `work`, or [`Exit::Fatal`] where there is no runtime.
 pub fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((processors / 2).max(2))
         .enable_all()
         .build();
     runtime.map_err(Failure::fatal)?.block_on(work)
