@@ -47,6 +47,9 @@ const WAL_PAGES_MAX: u64 = 1024;
 /// Bytes of the WAL that are kept to be written again. A sync of a file that did not grow has less to
 /// write; what a slow reader made it grow beyond this is cut.
 const WAL_LEN_KEPT: u64 = 8 * 1024 * 1024;
+/// Records whose releases are counted for one write of the counts: pages that most releases then do not
+/// write. A start counts what a kill left uncounted.
+const UNCOUNTED_MAX: u64 = 1024;
 /// How long a write waits for another process that holds the file, such as a backup tool.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -130,6 +133,9 @@ pub(super) struct Store {
     kept_from: u64,
     tree: Tree,
     usage: Arc<UsageOnDisk>,
+    /// Releases of the records from `counted` on, which the counts in the file leave out.
+    uncounted: Tally,
+    counted: u64,
     /// The pages that wait in the WAL at which they are copied next.
     checkpoint_due: u64,
     reserve: Reserve,
@@ -176,6 +182,8 @@ impl Store {
             kept_from,
             tree,
             usage: Arc::new(UsageOnDisk::new(usage)),
+            uncounted: Tally::default(),
+            counted: next_index,
             checkpoint_due: WAL_PAGES_MAX,
             reserve: Reserve::of(state_dir),
             is_on_reserve: false,
@@ -216,12 +224,22 @@ impl Store {
         self.require_in_place()?;
         let first = self.next_index;
         let mut tree = self.tree.clone();
-        let committed = commit(&mut self.connection, &mut tree, records, at, released, None);
+        let len = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        let next = first.saturating_add(len);
+        let is_counted = next.saturating_sub(self.counted) >= UNCOUNTED_MAX;
+        let counts: &[&Tally] = match is_counted {
+            true => &[&self.uncounted, released],
+            false => &[],
+        };
+        let committed = commit(&mut self.connection, &mut tree, records, at, counts, None);
         committed.map_err(|source| self.classify(source))?;
         self.tree = tree;
-        let len = u64::try_from(records.len()).unwrap_or(u64::MAX);
-        self.next_index = first.saturating_add(len);
+        self.next_index = next;
         self.usage.take_in(released);
+        match is_counted {
+            true => self.counted_all(),
+            false => self.uncounted.join(released),
+        }
         // Again: a file that lost its name during the sync does not count.
         self.require_in_place()
     }
@@ -293,11 +311,27 @@ impl Store {
         Ok(())
     }
 
-    /// Copies the WAL into the database and cuts it, or leaves it to a later call while somebody reads.
-    pub(super) fn checkpoint(&self) -> Result<(), AuditError> {
+    /// Counts the rest, copies the WAL into the database and cuts it, or leaves that to a later call while
+    /// somebody reads.
+    pub(super) fn checkpoint(&mut self) -> Result<(), AuditError> {
+        if self.counted < self.next_index {
+            let counted = usage::keep(&mut self.connection, &self.uncounted, self.next_index);
+            match counted.map_err(|source| self.classify(source)) {
+                Ok(()) => self.counted_all(),
+                Err(fatal) if fatal.is_fatal() => return Err(fatal),
+                // A full disk. The next start counts.
+                Err(_) => {}
+            }
+        }
         checkpoint(&self.connection, Mode::Truncate)
             .map(|_left| ())
             .map_err(|source| self.classify(source))
+    }
+
+    /// Takes note that the counts in the file leave nothing out.
+    fn counted_all(&mut self) {
+        self.uncounted = Tally::default();
+        self.counted = self.next_index;
     }
 
     /// What a failed write means. Only where SQLite says that it did not begin or did not fit, and
@@ -327,13 +361,14 @@ impl Store {
 }
 
 /// Writes records and what follows from them, in one transaction. The tree has them afterwards, also
-/// where they were not written.
+/// where they were not written. `counts` are all releases that the file does not count yet, these records'
+/// included; none where they stay uncounted.
 fn commit(
     connection: &mut Connection,
     tree: &mut Tree,
     records: &[Vec<u8>],
     at: UnixMs,
-    released: &Tally,
+    counts: &[&Tally],
     dropped: Option<&Stub>,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -348,7 +383,9 @@ fn commit(
     if let Some(dropped) = dropped {
         stub::keep(&transaction, dropped)?;
     }
-    usage::add(&transaction, released, tree.size())?;
+    for tally in counts {
+        usage::add(&transaction, tally, tree.size())?;
+    }
     transaction.commit()
 }
 

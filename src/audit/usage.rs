@@ -57,6 +57,13 @@ impl Tally {
         }
     }
 
+    /// Adds what another has counted.
+    pub(super) fn join(&mut self, other: &Self) {
+        for (id, caller, usage) in other.iter() {
+            self.add(*id, caller, *usage);
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&KeypairId, &str, &Usage)> {
         self.0.iter().flat_map(|(id, callers)| {
             let of = move |(caller, usage)| (id, String::as_str(caller), usage);
@@ -77,9 +84,7 @@ impl UsageOnDisk {
     /// Takes in a batch that was committed.
     pub(super) fn take_in(&self, batch: &Tally) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for (id, caller, usage) in batch.iter() {
-            all.add(*id, caller, *usage);
-        }
+        all.join(batch);
     }
 
     /// Of one key pair; all zero for one that never released anything.

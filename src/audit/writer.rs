@@ -142,9 +142,10 @@ impl Writer {
     pub(super) fn run(mut self) {
         let _guard = PanicGuard(Arc::clone(&self.progress));
         // After a fatal error nothing is synced: a sync that failed must not be tried again.
-        let closed = self
-            .write_until_closed()
-            .and_then(|()| self.tidy(self.store.checkpoint()));
+        let closed = self.write_until_closed().and_then(|()| {
+            let copied = self.store.checkpoint();
+            self.tidy(copied)
+        });
         if closed.is_ok() {
             self.progress.end(AuditError::Closed);
         }

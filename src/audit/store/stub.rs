@@ -11,7 +11,6 @@ use crate::audit::stub::{
     DropRefused, Dropping, Stub, kept_from, stubs_digest, tile_numbers, tiles_digest,
 };
 use crate::audit::tree::TILE_LEN;
-use crate::audit::usage::Tally;
 use crate::audit::{AuditError, Draft};
 use crate::clock::UnixMs;
 use crate::types::Sha256;
@@ -84,19 +83,21 @@ impl Store {
         });
         let record = draft.encode(self.next_index, at, node);
         let mut tree = self.tree.clone();
-        let nothing = Tally::default();
         let records = std::slice::from_ref(&record);
+        // What is dropped cannot be counted any more.
+        let counts = [&self.uncounted];
         commit(
             &mut self.connection,
             &mut tree,
             records,
             at,
-            &nothing,
+            &counts,
             Some(&stub),
         )
         .map_err(|source| self.classify(source))?;
         self.tree = tree;
         self.next_index = stub.record_index.saturating_add(1);
+        self.counted_all();
         self.kept_from = stub.until;
         self.require_in_place()?;
         Ok(stub)

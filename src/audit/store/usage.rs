@@ -1,5 +1,5 @@
-//! The SQL of what the records say of the use of key pairs, by caller. A table beside the records, written in
-//! their transaction, so that nobody reads a log of millions to learn when a key was last used. The
+//! The SQL of what the records say of the use of key pairs, by caller. A table beside the records, written
+//! with every thousandth of them, so that nobody reads a log of millions to learn when a key was last used. The
 //! invariant: it says what the records below `usage_counted` say, dropped ones included, and can be made from
 //! them anew while none is dropped.
 
@@ -60,6 +60,17 @@ pub(super) fn add(
     Ok(())
 }
 
+/// As [`add`], by itself.
+pub(super) fn keep(
+    connection: &mut Connection,
+    batch: &Tally,
+    counted: u64,
+) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    add(&transaction, batch, counted)?;
+    transaction.commit()
+}
+
 /// Counts what is not counted yet of the `size` records in the file, making the tables where it has
 /// none, and returns the whole. Writes nothing where all is counted.
 pub(super) fn catch_up(
@@ -104,9 +115,7 @@ pub(super) fn catch_up(
     while counted < size {
         let (batch, next) = batch_from(connection, counted)?;
         counted = next.unwrap_or(size);
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        add(&transaction, &batch, counted)?;
-        transaction.commit()?;
+        keep(connection, &batch, counted)?;
     }
     all(connection)
 }

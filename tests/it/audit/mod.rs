@@ -77,6 +77,15 @@ fn created() -> (tempfile::TempDir, Journal) {
     (dir, journal)
 }
 
+/// The log as a kill at this moment would leave it. Nothing is being written to it.
+fn as_a_kill_leaves(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["audit.db", "audit.db-wal"] {
+        fs::copy(dir.join(name), copy.path().join(name)).unwrap();
+    }
+    copy
+}
+
 fn records(dir: &Path) -> Vec<v1::Record> {
     let mut all = Vec::new();
     loop {

@@ -174,3 +174,31 @@ async fn a_release_that_is_not_on_record_is_not_counted() {
     assert!(released.await.is_err());
     assert_eq!(journal.usage(&id(1)), Usage::default());
 }
+
+fn counted(dir: &Path) -> i64 {
+    let connection = Connection::open(dir.join("audit.db")).unwrap();
+    let sql = "SELECT records FROM usage_counted";
+    connection.query_row(sql, (), |row| row.get(0)).unwrap()
+}
+
+/// Counts are written now and then; a kill in between loses none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_leaves_no_release_uncounted() {
+    let dir = tempfile::tempdir().unwrap();
+    Journal::create(dir.path(), &instance()).unwrap();
+    let journal = open_at(dir.path(), DAY);
+    for (releases, records) in [(50, 200), (300, 1200), (600, 2400_i64)] {
+        while journal.usage(&id(1)).released < releases {
+            a_hundred_releases(&journal).await;
+        }
+        let killed = as_a_kill_leaves(dir.path());
+        let behind = records - counted(killed.path());
+        assert!((1..1024).contains(&behind), "{behind} are not counted");
+        let again = open_at(killed.path(), DAY);
+        assert_eq!(again.usage(&id(1)), used(releases, DAY, DAY));
+        assert_eq!(again.usage(&id(2)).released, releases / 5 * 3);
+        assert_eq!(counted(killed.path()), records);
+    }
+    journal.close().await.unwrap();
+    assert_eq!(counted(dir.path()), 2400);
+}

@@ -77,3 +77,26 @@ async fn child_that_drops() {
     // Until it is killed.
     std::future::pending::<()>().await;
 }
+
+/// What is dropped before its uses were counted is counted with the drop.
+#[tokio::test(flavor = "multi_thread")]
+async fn uses_survive_a_drop_and_a_kill() {
+    let signer = Signer::new();
+    let dir = tempfile::tempdir().unwrap();
+    Journal::create(dir.path(), &instance()).unwrap();
+    let journal = open_on(dir.path(), 0, 0);
+    release(&journal, 600).await;
+    journal.close().await.unwrap();
+    // Of the first tile, 424 records that the file does not count.
+    let journal = open_on(dir.path(), 1, 0);
+    release(&journal, 900).await;
+    signer.checkpoint(&journal).await;
+    let file = dir.path().join("archive");
+    let archive = archive(&journal, Before::Index(1024), &signer, &file);
+    dropped(&journal, &archive).await.unwrap();
+    swept(dir.path(), 1024).await;
+    let killed = as_a_kill_leaves(dir.path());
+    let again = open_on(killed.path(), 1, 0);
+    let id = "6f9619ff-8b86-4011-b42d-00cf4fc964ff".parse().unwrap();
+    assert_eq!(again.usage(&id).released, 1500);
+}
