@@ -24,6 +24,30 @@ pub fn serving(rig: Rig) -> Rig {
     rig
 }
 
+/// Waits until the token of a running rig has one anchor, of the newest head; gives its text.
+pub async fn anchored(rig: &Rig) -> String {
+    let size = Officers::of(rig).await.governance().await.ledger_size;
+    let tool = |does: &[&str]| {
+        let data = [does, &["--type", "data"]].concat();
+        let output = rig.pkcs11_tool(&data).output().unwrap();
+        // It fails on an anchor that is replaced while it looks.
+        match output.status.success() {
+            true => String::from_utf8(output.stdout).unwrap(),
+            false => String::new(),
+        }
+    };
+    for _ in 0..200 {
+        if tool(&["--list-objects"]).matches("'kekd anchor'").count() == 1 {
+            let text = tool(&["--read-object", "--label", "kekd anchor"]);
+            if text.contains(&format!("\nsize {size}\n")) {
+                return text;
+            }
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the anchor is not caught up");
+}
+
 /// What is cut short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {

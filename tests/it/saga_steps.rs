@@ -9,9 +9,9 @@ use kekd::proto::v1::ProposalPhase;
 use tokio::time::sleep;
 
 use crate::faults::{Faulty, count, script};
-use crate::harness::{Rig, must, reason};
+use crate::harness::{Rig, reason};
 use crate::officers::Officers;
-use crate::saga_scene::{Act, Outcome, Scene, ended, serving};
+use crate::saga_scene::{Act, Outcome, Scene, anchored, ended, serving};
 
 const SELF_SIGNED: &str = "kek-rsa-3072-self-signed";
 
@@ -100,7 +100,7 @@ async fn a_kill_at_each_step_of_making_a_version_leaves_one_active_version() {
     ] {
         let found = scene.cut_short_at(&Act::Rotate, function, nth).await;
         assert_eq!(found, expected, "{step}");
-        one_anchor(&scene).await;
+        anchored(&scene.rig).await;
     }
 }
 
@@ -186,27 +186,6 @@ async fn a_wrong_signature_is_not_written() {
             .await;
         assert_eq!(outcome, Outcome::FailedWithOrphan, "signature {nth}");
     }
-}
-
-/// The clerk leaves one anchor, of the newest head.
-async fn one_anchor(scene: &Scene) {
-    let officers = Officers::of(&scene.rig).await;
-    for _ in 0..200 {
-        let list = ["--list-objects", "--type", "data"];
-        let listed = must(&mut scene.rig.pkcs11_tool(&list)).stdout;
-        let listed = String::from_utf8(listed).unwrap();
-        if listed.matches("'kekd anchor'").count() == 1 {
-            let read = ["--read-object", "--type", "data", "--label", "kekd anchor"];
-            let text = must(&mut scene.rig.pkcs11_tool(&read)).stdout;
-            let size = officers.governance().await.ledger_size;
-            let text = String::from_utf8(text).unwrap();
-            if text.contains(&format!("\nsize {size}\n")) {
-                return;
-            }
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the anchor is not caught up");
 }
 
 impl Scene {
