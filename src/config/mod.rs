@@ -75,7 +75,7 @@ pub struct HsmConfig {
     pub sessions: usize,
     /// Calls that may wait for a session before further ones are refused as busy: half of them in the
     /// interactive lane, half in the bulk lane. In each, one client gets no more than an even part.
-    /// 1 to 65536.
+    /// One more lies with the worker. 1 to 65536.
     #[serde(default = "default_queue_len_max")]
     pub queue_len_max: usize,
     /// Milliseconds one unwrap may take inside the HSM before the worker process is killed and

@@ -4,12 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout_at;
+use tokio::sync::oneshot;
+use tokio::time::{sleep_until, timeout_at};
 
 use super::asker::Asker;
 use super::error::HsmError;
 use super::job::KeyRef;
-use super::link::{Limit, Lost, Sent};
+use super::line::{Place, Turn};
+use super::link::{Limit, Link, Outcome, Sent};
 use super::loss::Loss;
 use super::shared::Shared;
 use crate::proto::worker::request::Op;
@@ -60,10 +62,7 @@ impl Shared {
         if deadline <= started {
             return Err(HsmError::DeadlineExceeded);
         }
-        let mut place = match call.kind {
-            Kind::Client(asker) | Kind::Routed(asker) => self.line.place(asker).await?,
-            Kind::Repeatable | Kind::Once => self.line.own_place(deadline).await?,
-        };
+        let mut place = self.place(&call, deadline, None).await?;
         let mut generation = 0;
         let mut tries_left: u8 = match call.kind {
             Kind::Client(_) | Kind::Repeatable => 2,
@@ -79,13 +78,17 @@ impl Shared {
                     self.link(generation, deadline).await?
                 }
             };
-            generation = link.generation;
+            let turn = place.turn();
             let sent = link.send(call.op.clone(), call.operation, Some(place), call.limit);
-            let sent_at = Instant::now();
-            let answer = match sent {
-                Sent::Waiting(answer) => answer,
+            let (outcome, is_at_door, id) = match sent {
+                Sent::Waiting {
+                    outcome,
+                    is_at_door,
+                    id,
+                } => (outcome, is_at_door, id),
                 // The worker has seen nothing of it, so this was no try.
                 Sent::Ended(Some(returned)) => {
+                    generation = link.generation;
                     place = returned;
                     continue;
                 }
@@ -97,32 +100,82 @@ impl Shared {
                     });
                 }
             };
-            tries_left = tries_left.saturating_sub(1);
             let outcome = match call.kind {
+                Kind::Client(asker) | Kind::Routed(asker) if is_at_door => {
+                    at_door(&link, id, asker, outcome).await?
+                }
                 // The call goes on without its caller, and keeps its place until it ends.
-                Kind::Client(_) | Kind::Routed(_) => timeout_at(deadline.into(), answer)
+                Kind::Client(_) | Kind::Routed(_) => timeout_at(deadline.into(), outcome)
                     .await
                     .map_err(|_| HsmError::DeadlineExceeded)?,
-                Kind::Repeatable | Kind::Once => answer.await,
+                Kind::Repeatable | Kind::Once => outcome.await,
             };
             match outcome {
-                Ok(Ok(Answered::Failure(failure))) => {
-                    return Err(HsmError::of_call(failure, call.operation, call.key));
-                }
-                Ok(Ok(answered)) => {
-                    self.line.observe(sent_at.elapsed());
-                    let queue = sent_at.duration_since(started);
+                Ok(Outcome::Answered {
+                    answered: Answered::Failure(failure),
+                    ..
+                }) => return Err(HsmError::of_call(failure, call.operation, call.key)),
+                Ok(Outcome::Answered { answered, begun_at }) => {
+                    self.line.observe(begun_at.elapsed());
+                    let queue = begun_at.duration_since(started);
                     return Ok(Done { answered, queue });
                 }
-                Ok(Err(Lost {
+                // No try either. The worker may be as well as before.
+                Ok(Outcome::NotBegun) => place = self.place(&call, deadline, Some(turn)).await?,
+                Ok(Outcome::Lost {
                     place: Some(returned),
                     ..
-                })) if tries_left > 0 && Instant::now() < deadline => place = returned,
-                Ok(Err(Lost { loss, .. })) => return Err(call.lost(loss)),
+                }) if tries_left > 1 && Instant::now() < deadline => {
+                    tries_left -= 1;
+                    generation = link.generation;
+                    place = returned;
+                }
+                Ok(Outcome::Lost { loss, .. }) => return Err(call.lost(loss)),
                 Err(_) => return Err(call.lost(Loss::Died(None))),
             }
         }
     }
+
+    /// A place in the line; `back` is the turn of a call that had one.
+    async fn place(
+        &self,
+        call: &Call<'_>,
+        deadline: Instant,
+        back: Option<Turn>,
+    ) -> Result<Place, HsmError> {
+        match call.kind {
+            Kind::Client(asker) | Kind::Routed(asker) => {
+                let make_way = || self.make_way();
+                self.line.place(asker, back, make_way).await
+            }
+            Kind::Repeatable | Kind::Once => self.line.own_place(deadline).await,
+        }
+    }
+}
+
+/// Waits as long as somebody waits for it, or until a session has taken it and ends with it. A call that
+/// nobody waits for does not reach the HSM.
+async fn at_door(
+    link: &Link,
+    id: u64,
+    asker: &Asker<'_>,
+    mut outcome: oneshot::Receiver<Outcome>,
+) -> Result<Result<Outcome, oneshot::error::RecvError>, HsmError> {
+    let deadline = asker.deadline.into();
+    tokio::select! {
+        biased;
+        outcome = &mut outcome => return Ok(outcome),
+        () = asker.left() => if link.withdraw(id) {
+            return Err(HsmError::CallerLeft);
+        },
+        () = sleep_until(deadline) => {
+            link.withdraw(id);
+            return Err(HsmError::DeadlineExceeded);
+        }
+    }
+    timeout_at(deadline, outcome)
+        .await
+        .map_err(|_| HsmError::DeadlineExceeded)
 }
 
 impl Call<'_> {

@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 /// Bytes of the longest message, without its length: the inventory of a token with some 30,000 pairs of
 /// keys, three times as many as kekd is meant for.
 pub const FRAME_LEN_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of the longest request to a session: a profile or what a certificate says, 64 KiB each, and
+/// room for the rest. Sockets take it whole where the kernel's own limits are as they come.
+pub const REQUEST_LEN_MAX: usize = 128 * 1024;
 /// Bytes of the length before each message.
 pub const FRAME_HEADER_LEN: usize = 4;
 
@@ -22,6 +25,12 @@ pub enum FrameError {
     #[error("a message of {found} bytes is longer than the {FRAME_LEN_MAX} a frame may carry")]
     TooLong {
         /// Its length, or the length its header claims.
+        found: usize,
+    },
+    /// The request is longer than one may be.
+    #[error("a request of {found} bytes is longer than the {REQUEST_LEN_MAX} a session takes")]
+    RequestTooLong {
+        /// Its length.
         found: usize,
     },
     /// The peer ended in the middle of a frame, or the socket failed.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::keyring::Version;
 use crate::ledger::InstanceKey;
 use crate::proto::worker as proto;
-use crate::types::{Padding, Sha256, WrappedDek};
+use crate::proto::worker::response::Result as Answered;
+use crate::types::{DEK_LEN, Padding, Sha256, WrappedDek};
 
 /// How the worker process is started: normally this very program with `hsm-worker`.
 #[derive(Debug, Clone)]
@@ -174,4 +175,16 @@ pub struct Answer<T> {
     pub queue: Duration,
     /// Inside the PKCS#11 module.
     pub hsm: Duration,
+}
+
+/// Whether the HSM could make no DEK of what it was given. Told from the answer itself and not from
+/// what the caller hears, who may be gone.
+pub(super) fn is_undecryptable(answered: &Answered) -> bool {
+    if let Answered::Failure(failure) = answered {
+        failure.kind() == proto::FailureKind::BadCiphertext
+    } else if let Answered::Unwrapped(unwrapped) = answered {
+        unwrapped.dek.len() != DEK_LEN
+    } else {
+        false
+    }
 }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::error::HsmError;
 use super::job::KnownAnswer;
-use super::link::{Limit, Link, Pumps, Sent};
+use super::link::{Limit, Link, Outcome, Pump, Sent};
 use super::loss::Loss;
 use super::process::Process;
 use super::shared::Shared;
@@ -33,16 +33,16 @@ const KNOWN_ANSWER: &str = "KnownAnswer";
 pub(super) struct Worker {
     child: Child,
     pub(super) link: Arc<Link>,
-    _pumps: Pumps,
+    _pump: Pump,
 }
 
 impl Worker {
     pub(super) fn start(process: Process, generation: u64, sessions: usize) -> Self {
-        let (link, pumps) = Link::start(process.socket, generation, sessions);
+        let (link, pump) = Link::start(process.socket, process.tray, generation, sessions);
         Self {
             child: process.child,
             link,
-            _pumps: pumps,
+            _pump: pump,
         }
     }
 
@@ -125,17 +125,17 @@ impl Worker {
     }
 
     async fn heard(&self, sent: Sent, limit: Limit) -> Result<Answered, Loss> {
-        let answer = match sent {
-            Sent::Waiting(answer) => answer,
+        let outcome = match sent {
+            Sent::Waiting { outcome, .. } => outcome,
             Sent::Ended(_) => return Err(self.link.ended().await),
             Sent::Unfit(error) => return Err(Loss::Garbled(error.to_string())),
         };
         tokio::select! {
             loss = watch(&self.link, limit.time, Pings::None) => Err(loss),
-            answered = answer => match answered {
-                Ok(Ok(answered)) => Ok(answered),
-                Ok(Err(lost)) => Err(lost.loss),
-                Err(_) => Err(self.link.ended().await),
+            outcome = outcome => match outcome {
+                Ok(Outcome::Answered { answered, .. }) => Ok(answered),
+                Ok(Outcome::Lost { loss, .. }) => Err(loss),
+                Ok(Outcome::NotBegun) | Err(_) => Err(self.link.ended().await),
             },
         }
     }

@@ -18,6 +18,8 @@ use tokio::time::sleep_until;
 use super::asker::Asker;
 use super::error::HsmError;
 use super::quota::Allowance;
+use crate::types::Lane;
+pub(super) use roster::Turn;
 use roster::{Entry, Rank, Roster};
 
 /// Shortest and longest time a refused caller is told to wait.
@@ -32,9 +34,9 @@ pub(super) struct Line {
 }
 
 /// What becomes of a call at one moment.
-enum Verdict {
+enum Verdict<T> {
     /// It is inside.
-    Go,
+    Go(T),
     /// Not now.
     Wait,
     /// Not at all.
@@ -44,6 +46,7 @@ enum Verdict {
 /// The right to be inside. It ends when dropped; the next in line is called then.
 pub(super) struct Place {
     line: Arc<Line>,
+    turn: Turn,
     allowance: Option<Arc<Allowance>>,
     /// Whether what was given to the HSM could not be decrypted.
     is_undecryptable: bool,
@@ -76,26 +79,37 @@ impl Line {
     }
 
     /// Waits until a client's call may go in: until its deadline, and as long as its caller is there.
-    pub(super) async fn place(self: &Arc<Self>, asker: &Asker<'_>) -> Result<Place, HsmError> {
+    /// `back` is its turn where it was inside before. Where an interactive call has to wait, `make_way`
+    /// is to take back what can give way to it.
+    pub(super) async fn place(
+        self: &Arc<Self>,
+        asker: &Asker<'_>,
+        back: Option<Turn>,
+        make_way: impl FnOnce(),
+    ) -> Result<Place, HsmError> {
         if asker.has_left() {
             return Err(HsmError::CallerLeft);
         }
         let rank = Rank::Of(asker.lane, asker.caller);
-        self.turn(rank, Some(asker), asker.deadline).await
+        let joined = self.join(rank, Some(asker), asker.deadline, back)?;
+        if matches!(joined, Joined::Waits(..)) && asker.lane == Lane::Interactive {
+            make_way();
+        }
+        Self::called(joined, Some(asker), asker.deadline).await
     }
 
     /// The same for a call of the daemon itself, which goes before all others.
     pub(super) async fn own_place(self: &Arc<Self>, deadline: Instant) -> Result<Place, HsmError> {
-        self.turn(Rank::Own, None, deadline).await
+        let joined = self.join(Rank::Own, None, deadline, None)?;
+        Self::called(joined, None, deadline).await
     }
 
-    async fn turn(
-        self: &Arc<Self>,
-        rank: Rank<'_>,
+    async fn called(
+        joined: Joined<'_>,
         asker: Option<&Asker<'_>>,
         deadline: Instant,
     ) -> Result<Place, HsmError> {
-        let (called, waiting) = match self.join(rank, asker, deadline)? {
+        let (called, waiting) = match joined {
             Joined::Inside(place) => return Ok(place),
             Joined::Waits(called, waiting) => (called, waiting),
         };
@@ -122,6 +136,7 @@ impl Line {
         rank: Rank<'a>,
         asker: Option<&Asker<'_>>,
         deadline: Instant,
+        back: Option<Turn>,
     ) -> Result<Joined<'a>, HsmError> {
         let now = Instant::now();
         if deadline < now + self.least(rank) {
@@ -131,9 +146,9 @@ impl Line {
         let allowance = asker.and_then(|asker| asker.allowance.clone());
         let mut roster = self.roster();
         match roster.enter(asker, now) {
-            Verdict::Go => {
+            Verdict::Go(turn) => {
                 drop(roster);
-                return Ok(Joined::Inside(self.inside_with(allowance)));
+                return Ok(Joined::Inside(self.inside_with(turn, allowance)));
             }
             Verdict::Refused(error) => return Err(error),
             Verdict::Wait => {}
@@ -144,7 +159,7 @@ impl Line {
             allowance,
             answer,
         };
-        let Some(ticket) = roster.wait(rank, entry) else {
+        let Some(ticket) = roster.wait(rank, entry, back) else {
             let ahead = match rank {
                 Rank::Own => roster.len(),
                 Rank::Of(lane, _) => roster.ahead_of(lane),
@@ -171,9 +186,9 @@ impl Line {
             let Some(called) = called else {
                 return;
             };
-            let answer = match called.refusal {
-                None => Ok(self.inside_with(called.entry.allowance)),
-                Some(error) => {
+            let answer = match called.outcome {
+                Ok(turn) => Ok(self.inside_with(turn, called.entry.allowance)),
+                Err(error) => {
                     if matches!(error, HsmError::DeadlineExceeded) {
                         self.doubt(called.entry.deadline, now);
                     }
@@ -186,9 +201,10 @@ impl Line {
     }
 
     /// The place of a call that the roster has let in.
-    fn inside_with(self: &Arc<Self>, allowance: Option<Arc<Allowance>>) -> Place {
+    fn inside_with(self: &Arc<Self>, turn: Turn, allowance: Option<Arc<Allowance>>) -> Place {
         Place {
             line: Arc::clone(self),
+            turn,
             allowance,
             is_undecryptable: false,
         }
@@ -240,6 +256,11 @@ impl Line {
 }
 
 impl Place {
+    /// With which the call comes back, should it have to wait again.
+    pub(super) const fn turn(&self) -> Turn {
+        self.turn
+    }
+
     /// The HSM has answered. Whether what it was given could not be decrypted is all that counts.
     pub(super) fn settle(mut self, is_undecryptable: bool) {
         self.is_undecryptable = is_undecryptable;

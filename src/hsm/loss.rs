@@ -4,7 +4,7 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::proto::worker::Failure;
+use crate::proto::worker::{Failure, FailureKind};
 
 /// Why a worker process was given up. It is killed and replaced whatever the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +42,32 @@ pub enum Loss {
 }
 
 impl Loss {
+    /// What a failure says of the worker, where it is about more than the call that met it.
+    pub(super) fn of_failure(failure: &Failure) -> Option<Self> {
+        match failure.kind() {
+            FailureKind::LinkLost => Some(Self::LinkLost {
+                detail: failure.detail.clone(),
+                return_value: failure.return_value.clone(),
+            }),
+            // Not only when opening: a session that was lost is logged in anew in the middle of a call.
+            FailureKind::PinRefused | FailureKind::PinWithheld | FailureKind::PinUnreadable => {
+                Some(Self::LoginRefused(failure.clone()))
+            }
+            FailureKind::Unspecified
+            | FailureKind::BadCiphertext
+            | FailureKind::KeyMissing
+            | FailureKind::KeyAmbiguous
+            | FailureKind::KeyMismatch
+            | FailureKind::TokenNotFound
+            | FailureKind::Module
+            | FailureKind::Unsupported
+            | FailureKind::BadRequest
+            | FailureKind::RefusedByToken
+            | FailureKind::Untested
+            | FailureKind::KeyUnwell => None,
+        }
+    }
+
     /// The same, knowing how the process ended. A process that we killed says nothing new.
     pub(super) fn with_exit_status(self, status: Option<ExitStatus>) -> Self {
         if matches!(self, Self::Died(_)) {

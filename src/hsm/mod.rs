@@ -6,7 +6,7 @@
 //! * `call.rs`: one call from start to end
 //! * `asker.rs`, `line.rs`, `line/`, `quota.rs`: who may go next, and who not at all
 //! * `supervisor.rs`, `life.rs`, `watchdog.rs`, `process.rs`: one worker at a time, kept serving
-//! * `link.rs`, `frame.rs`: the talk with a worker
+//! * `link.rs`, `tray.rs`, `inbox.rs`, `frame.rs`: the talk with a worker
 //! * `job.rs`, `report.rs`, `status.rs`, `error.rs`, `loss.rs`: the vocabulary
 //! * `shared.rs`: what supervisor and callers both know
 //! * `profile.rs`: key profiles
@@ -29,7 +29,6 @@ mod life;
 mod line;
 mod link;
 mod loss;
-mod outbox;
 mod process;
 pub mod profile;
 mod quota;
@@ -38,6 +37,7 @@ mod report;
 mod shared;
 mod status;
 mod supervisor;
+mod tray;
 mod watchdog;
 mod work;
 pub mod worker;

@@ -17,11 +17,13 @@ use tokio::sync::oneshot;
 
 use super::error::HsmError;
 use super::job::WorkerCommand;
+use super::tray::Tray;
 
-/// A worker process and our end of its socketpair. Killed when dropped.
+/// A worker process and our ends of its sockets. Killed when dropped.
 pub(super) struct Process {
     pub(super) child: Child,
     pub(super) socket: UnixStream,
+    pub(super) tray: Tray,
 }
 
 type Order = oneshot::Sender<io::Result<Process>>;
@@ -69,13 +71,14 @@ impl Launcher {
 fn launch(command: &WorkerCommand) -> io::Result<Process> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
+    let (tray, sessions) = Tray::new()?;
     // `theirs` closes in this process at the end of the statement, with the `Command` that owns
     // it: only then does the worker's death close the socket.
     let child = Command::new(&command.program)
         .args(&command.args)
         .envs(&command.environment)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
+        .stdout(Stdio::from(sessions))
         .stderr(Stdio::inherit())
         // Ctrl-C in a terminal is for the daemon, which then stops in its own order.
         .process_group(0)
@@ -84,5 +87,6 @@ fn launch(command: &WorkerCommand) -> io::Result<Process> {
     Ok(Process {
         child,
         socket: UnixStream::from_std(ours)?,
+        tray,
     })
 }

@@ -20,6 +20,9 @@ use crate::proto::worker::Open;
 use crate::proto::worker::request::Op;
 use crate::types::Padding;
 
+/// Calls that may be at the door of the worker: let in beyond its sessions, so that the one that comes
+/// free first has its next call at once. By when the next comes free, another is there.
+const AT_DOOR_MAX: usize = 1;
 /// Tests by which a new worker is judged, of keys that decrypt and of keys that unwrap: one key may be
 /// damaged, hardly so many.
 const WITNESSES_MAX: usize = 4;
@@ -61,7 +64,10 @@ struct Remembered {
 impl Shared {
     pub(super) fn new(config: HsmConfig, pin_mark_file: PathBuf) -> Self {
         Self {
-            line: Line::new(config.sessions, config.queue_len_max),
+            line: Line::new(
+                config.sessions.saturating_add(AT_DOOR_MAX),
+                config.queue_len_max,
+            ),
             config,
             pin_mark_file,
             worker_restarts: AtomicU64::new(0),
@@ -185,6 +191,19 @@ impl Shared {
         self.line.clients().saturating_add(inside)
     }
 
+    /// Calls that wait for a session, in the line or at the door.
+    fn queue_len(&self) -> usize {
+        let at_door = self.serving().map_or(0, |link| link.at_door());
+        self.line.clients().saturating_add(at_door)
+    }
+
+    /// An interactive call waits: what is at the door and can give way to it waits behind it.
+    pub(super) fn make_way(&self) {
+        if let Some(link) = self.serving() {
+            link.make_way();
+        }
+    }
+
     /// The supervisor has ended, and with it the last worker.
     pub(super) fn end(&self) {
         self.ended.send_replace(true);
@@ -233,7 +252,7 @@ impl Shared {
             state: self.state.borrow().clone(),
             token,
             capabilities,
-            queue_len: self.line.clients(),
+            queue_len: self.queue_len(),
             worker_restarts: self.worker_restarts.load(Ordering::Relaxed),
             worker_pid: (pid != 0).then_some(pid),
         }

@@ -2,25 +2,31 @@
 //! socketpair. What a real worker with a real token does is in `tests/it/hsm.rs`.
 
 mod authorized;
+mod door;
 
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 
 use super::asker::Asker;
 use super::error::HsmError;
 use super::frame;
 use super::handle::Hsm;
 use super::job::{KeyRef, UnwrapJob, WorkerCommand};
-use super::line::Line;
-use super::link::{Limit, Link, Sent};
+use super::line::{Line, Place};
+use super::link::{Limit, Link, Outcome, Sent};
 use super::loss::Loss;
 use super::status::HsmState;
+use super::tray::Tray;
 use super::watchdog::{PING_LIMIT, Pings, watch};
 use crate::config::HsmConfig;
 use crate::proto::worker as proto;
@@ -149,12 +155,61 @@ async fn a_shutdown_does_not_wait_for_a_token() {
     assert!(matches!(hsm.opened().await, Err(HsmError::ShutDown)));
 }
 
-fn link(in_flight_max: usize) -> (Arc<Link>, super::link::Pumps, StdUnixStream) {
-    let (ours, theirs) = StdUnixStream::pair().unwrap();
+/// A worker's ends of the sockets.
+struct Far {
+    socket: StdUnixStream,
+    requests: OwnedFd,
+}
+
+impl Far {
+    /// Takes the oldest request, as a session does.
+    fn take(&self) -> proto::Request {
+        let mut buffer = vec![0; frame::REQUEST_LEN_MAX];
+        let (len, _) = recv(&self.requests, &mut *buffer, RecvFlags::empty()).unwrap();
+        proto::Request::decode(buffer.get(..len).unwrap()).unwrap()
+    }
+
+    /// Whether there is none to take.
+    fn is_empty(&self) -> bool {
+        let mut buffer = [0; 8];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        recv(&self.requests, &mut buffer[..], flags) == Err(Errno::AGAIN)
+    }
+
+    fn answer(&self, id: u64, result: Answered) {
+        let result = Some(result);
+        let response = frame::encode(&proto::Response { id, result }).unwrap();
+        (&self.socket).write_all(&response).unwrap();
+    }
+}
+
+fn link(sessions: usize) -> (Arc<Link>, super::link::Pump, Far) {
+    let (ours, socket) = StdUnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let ours = UnixStream::from_std(ours).unwrap();
-    let (link, pumps) = Link::start(ours, 1, in_flight_max);
-    (link, pumps, theirs)
+    let (tray, requests) = Tray::new().unwrap();
+    let (link, pump) = Link::start(ours, tray, 1, sessions);
+    (link, pump, Far { socket, requests })
+}
+
+/// What becomes of a call that was sent.
+fn waiting(sent: Sent) -> oneshot::Receiver<Outcome> {
+    let Sent::Waiting { outcome, .. } = sent else {
+        unreachable!("the link has not ended");
+    };
+    outcome
+}
+
+/// The loss that ended a call, and its place.
+async fn lost(outcome: oneshot::Receiver<Outcome>) -> (Loss, Option<Place>) {
+    let Outcome::Lost { loss, place } = outcome.await.unwrap() else {
+        unreachable!("the worker was lost");
+    };
+    (loss, place)
+}
+
+fn data_objects() -> Answered {
+    Answered::DataObjects(proto::DataObjects::default())
 }
 
 fn read_data() -> Op {
@@ -163,61 +218,53 @@ fn read_data() -> Op {
     })
 }
 
-/// Reads a request off the thread of the test, and answers it.
-async fn answer(theirs: &StdUnixStream, result: Answered) {
-    let mut theirs = theirs.try_clone().unwrap();
-    tokio::task::spawn_blocking(move || {
-        let request = frame::read(&theirs).unwrap().unwrap();
-        let id = proto::Request::decode(&request[..]).unwrap().id;
-        let result = Some(result);
-        let response = proto::Response { id, result };
-        theirs
-            .write_all(&frame::encode(&response).unwrap())
-            .unwrap();
-    })
-    .await
-    .unwrap();
-}
-
 #[tokio::test]
 async fn a_caller_who_leaves_keeps_its_place_until_the_worker_answers() {
-    let (link, _pumps, theirs) = link(1);
+    let (link, _pump, worker) = link(1);
     let line = Line::new(1, 1);
     let far = Instant::now() + LONG;
     let place = line.own_place(far).await.unwrap();
-    let Sent::Waiting(caller) = link.send(read_data(), "ReadData", Some(place), LIMIT) else {
-        unreachable!("the link has not ended");
-    };
-    drop(caller);
+    drop(waiting(link.send(
+        read_data(),
+        "ReadData",
+        Some(place),
+        LIMIT,
+    )));
     assert_eq!(line.inside(), 1);
-    answer(
-        &theirs,
-        Answered::DataObjects(proto::DataObjects::default()),
-    )
-    .await;
+    worker.answer(worker.take().id, data_objects());
     drop(line.own_place(far).await.unwrap());
     assert_eq!(link.answered(), 1);
 }
 
 #[tokio::test]
 async fn when_a_worker_ends_every_call_is_told_and_gets_its_place_back() {
-    let (link, _pumps, theirs) = link(2);
-    let line = Line::new(2, 1);
+    let (link, _pump, worker) = link(2);
+    let line = Line::new(3, 1);
     let mut calls = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let place = line.own_place(Instant::now() + LONG).await.unwrap();
-        match link.send(read_data(), "ReadData", Some(place), LIMIT) {
-            Sent::Waiting(call) => calls.push(call),
-            Sent::Ended(_) | Sent::Unfit(_) => unreachable!("the link has not ended"),
-        }
+        calls.push(waiting(link.send(
+            read_data(),
+            "ReadData",
+            Some(place),
+            LIMIT,
+        )));
     }
-    drop(theirs);
-    for call in calls {
-        let lost = call.await.unwrap().err().unwrap();
-        assert_eq!(lost.loss, Loss::Died(None));
-        assert!(lost.place.is_some());
+    // One is at work in a session, another would be, and the third is at the door.
+    worker.take();
+    drop(worker);
+    let [first, others @ ..] = &mut calls[..] else {
+        unreachable!("three were made");
+    };
+    let Outcome::Lost { loss, place } = first.await.unwrap() else {
+        unreachable!("a session had it");
+    };
+    assert_eq!(loss, Loss::Died(None));
+    assert!(place.is_some());
+    for call in others {
+        assert!(matches!(call.await.unwrap(), Outcome::NotBegun));
     }
-    assert_eq!(line.inside(), 0);
+    assert_eq!(line.inside(), 1);
     assert!(matches!(
         link.send(read_data(), "ReadData", None, LIMIT),
         Sent::Ended(None)
@@ -226,23 +273,21 @@ async fn when_a_worker_ends_every_call_is_told_and_gets_its_place_back() {
 
 #[tokio::test]
 async fn the_first_lost_link_is_the_reason_for_all() {
-    let (link, _pumps, theirs) = link(2);
-    let calls = [(); 2].map(|()| match link.send(read_data(), "ReadData", None, LIMIT) {
-        Sent::Waiting(call) => call,
-        Sent::Ended(_) | Sent::Unfit(_) => unreachable!("the link has not ended"),
-    });
+    let (link, _pump, worker) = link(2);
+    let calls = [(); 2].map(|()| waiting(link.send(read_data(), "ReadData", None, LIMIT)));
     let failure = |detail: &str| proto::Failure {
         kind: proto::FailureKind::LinkLost.into(),
         detail: detail.to_owned(),
         return_value: "CKR_DEVICE_REMOVED".to_owned(),
     };
-    answer(&theirs, Answered::Failure(failure("gone"))).await;
+    let [id, _] = [(); 2].map(|()| worker.take().id);
+    worker.answer(id, Answered::Failure(failure("gone")));
     let expected = Loss::LinkLost {
         detail: "gone".to_owned(),
         return_value: "CKR_DEVICE_REMOVED".to_owned(),
     };
     for call in calls {
-        assert_eq!(call.await.unwrap().err().unwrap().loss, expected);
+        assert_eq!(lost(call).await.0, expected);
     }
     link.lose(Loss::Died(None));
     assert_eq!(link.ended().await, expected);
@@ -250,15 +295,13 @@ async fn the_first_lost_link_is_the_reason_for_all() {
 
 #[tokio::test]
 async fn a_login_refused_in_the_middle_of_a_call_ends_the_link_and_says_so() {
-    let (link, _pumps, theirs) = link(1);
-    let Sent::Waiting(_call) = link.send(read_data(), "ReadData", None, LIMIT) else {
-        unreachable!("the link has not ended");
-    };
+    let (link, _pump, worker) = link(1);
+    let _call = waiting(link.send(read_data(), "ReadData", None, LIMIT));
     let refused = proto::Failure {
         kind: proto::FailureKind::PinRefused.into(),
         ..proto::Failure::default()
     };
-    answer(&theirs, Answered::Failure(refused.clone())).await;
+    worker.answer(worker.take().id, Answered::Failure(refused.clone()));
     let loss = link.ended().await;
     assert_eq!(loss, Loss::LoginRefused(refused));
     let error = HsmError::of_early_loss(loss, &config());
@@ -279,8 +322,8 @@ async fn what_is_no_answer_ends_the_link() {
         &foreign,                  // an answer to no request
     ];
     for bytes in cases {
-        let (link, _pumps, mut theirs) = link(1);
-        theirs.write_all(bytes).unwrap();
+        let (link, _pump, mut worker) = link(1);
+        worker.socket.write_all(bytes).unwrap();
         let loss = link.ended().await;
         assert!(matches!(loss, Loss::Garbled(_)), "{loss}");
     }
@@ -303,30 +346,28 @@ fn answer_pings(mut theirs: StdUnixStream) -> tokio::task::JoinHandle<()> {
 
 #[tokio::test]
 async fn a_call_that_hangs_in_a_live_process_is_found_by_its_own_limit() {
-    let (link, _pumps, theirs) = link(1);
-    let peer = answer_pings(theirs);
+    let (link, _pump, worker) = link(1);
+    let peer = answer_pings(worker.socket.try_clone().unwrap());
     let limit = Limit {
         time: PING_LIMIT * 3,
         setting: "hsm.call_timeout_ms",
     };
-    let Sent::Waiting(call) = link.send(read_data(), "ReadData", None, limit) else {
-        unreachable!("the link has not ended");
-    };
+    let call = waiting(link.send(read_data(), "ReadData", None, limit));
+    worker.take();
     let loss = watch(&link, limit.time, Pings::Sent).await;
     assert!(matches!(loss, Loss::Overdue { .. }), "{loss}");
-    assert_eq!(call.await.unwrap().err().unwrap().loss, loss);
+    assert_eq!(lost(call).await.0, loss);
     peer.await.unwrap();
 }
 
 #[tokio::test]
 async fn a_process_that_stands_still_is_found_though_its_calls_have_time() {
-    let (link, _pumps, _theirs) = link(1);
-    let Sent::Waiting(call) = link.send(read_data(), "ReadData", None, LIMIT) else {
-        unreachable!("the link has not ended");
-    };
+    let (link, _pump, worker) = link(1);
+    let call = waiting(link.send(read_data(), "ReadData", None, LIMIT));
+    worker.take();
     let loss = watch(&link, LIMIT.time, Pings::Sent).await;
     assert_eq!(loss, Loss::Frozen(PING_LIMIT));
-    assert_eq!(call.await.unwrap().err().unwrap().loss, loss);
+    assert_eq!(lost(call).await.0, loss);
 }
 
 #[tokio::test]

@@ -61,6 +61,7 @@ mod saga_steps;
 mod sink;
 mod soak;
 mod softhsm;
+mod still;
 mod stops;
 mod sync_order;
 mod time_lock;

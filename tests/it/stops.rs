@@ -19,6 +19,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::audit::disk::own_mounts;
 use crate::harness::{Kek, Rig, dek, reason, skipped};
 use crate::limits::{DATA, END_HEADERS, HEADERS, PREFACE, SETTINGS, call, frame, is_cut, socket};
+use crate::still::stand_still;
 
 const CLIENTS: usize = 16;
 
@@ -166,7 +167,7 @@ async fn a_stop_needs_no_hsm_and_overtakes_it() {
     let (client, operator) = (rig.client("lkm-1").await, rig.client("operator").await);
     let kek = Kek::of(&client, "recordings").await;
     let worker = Pid::from_raw(i32::try_from(rig.worker_pid().await).unwrap()).unwrap();
-    kill_process(worker, Signal::STOP).unwrap();
+    stand_still(worker);
     let under_way = {
         let (client, call) = (
             rig.client("lkm-1").await,

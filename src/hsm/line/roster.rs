@@ -46,10 +46,27 @@ pub(super) struct Entry {
     pub(super) answer: oneshot::Sender<Result<Place, HsmError>>,
 }
 
+/// What a call goes in with.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::hsm) struct Turn {
+    /// Its place among its caller's calls, should it have to wait again.
+    ticket: u64,
+    /// Some: it gives way to an interactive call as long as no session has taken it, because none waited
+    /// when it was called. So many were called before it since bulk had its turn.
+    gives_way: Option<u32>,
+}
+
+impl Turn {
+    /// Whether an interactive call may have the place, as long as no session has taken this call.
+    pub(in crate::hsm) const fn gives_way(self) -> bool {
+        self.gives_way.is_some()
+    }
+}
+
 /// A call whose turn it is: inside from now on, or told why not.
 pub(super) struct Called {
     pub(super) entry: Entry,
-    pub(super) refusal: Option<HsmError>,
+    pub(super) outcome: Result<Turn, HsmError>,
 }
 
 /// Everybody who is inside or waits.
@@ -112,29 +129,57 @@ impl Roster {
 
     /// Whether a call that has just come may go in at once. It overtakes nobody who could go: while
     /// there is capacity, nobody who could go waits.
-    pub(super) fn enter(&mut self, asker: Option<&Asker<'_>>, now: Instant) -> Verdict {
+    pub(super) fn enter(&mut self, asker: Option<&Asker<'_>>, now: Instant) -> Verdict<Turn> {
         if self.inside >= self.capacity {
             return Verdict::Wait;
         }
-        let verdict = asker.map_or(Verdict::Go, |asker| {
+        let verdict = asker.map_or(Verdict::Go(()), |asker| {
             judge(asker.allowance.as_deref(), now, &self.line)
         });
-        if matches!(verdict, Verdict::Go) {
-            self.inside += 1;
+        match verdict {
+            Verdict::Go(()) => {
+                self.inside += 1;
+                let is_bulk = asker.is_some_and(|asker| asker.lane == Lane::Bulk);
+                Verdict::Go(Turn {
+                    ticket: self.next_ticket(),
+                    gives_way: self.gives_way().filter(|_| is_bulk),
+                })
+            }
+            Verdict::Wait => Verdict::Wait,
+            Verdict::Refused(error) => Verdict::Refused(error),
         }
-        verdict
     }
 
-    /// Lets a call wait, where there is room. Its ticket.
-    pub(super) fn wait(&mut self, rank: Rank<'_>, entry: Entry) -> Option<u64> {
-        let ticket = self.next_ticket;
+    /// Lets a call wait, where there is room; one that was inside before and comes back has its room.
+    /// Its ticket.
+    pub(super) fn wait(&mut self, rank: Rank<'_>, entry: Entry, back: Option<Turn>) -> Option<u64> {
+        let ticket = back.map_or_else(|| self.next_ticket(), |turn| turn.ticket);
+        if let Some(passed_over) = back.and_then(|turn| turn.gives_way) {
+            // One more was called before bulk, which has had no turn.
+            self.passed_over = self.passed_over.max(passed_over + 1);
+        }
         match rank {
             Rank::Own if self.own.len() >= OWN_PLACES => return None,
             Rank::Own => drop(self.own.insert(ticket, entry)),
+            Rank::Of(lane, caller) if back.is_some() => {
+                self.lane(lane).come_back(caller, ticket, entry);
+            }
             Rank::Of(lane, caller) => self.lane(lane).join(caller, ticket, entry)?,
         }
-        self.next_ticket += 1;
         Some(ticket)
+    }
+
+    /// Whether a bulk call that goes in now gives way: not where its turn is due, nor before one that
+    /// waits and could not go.
+    fn gives_way(&self) -> Option<u32> {
+        let is_due = self.passed_over + 1 >= BULK_ONE_IN;
+        (!is_due && self.interactive.len == 0).then_some(self.passed_over)
+    }
+
+    const fn next_ticket(&mut self) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        ticket
     }
 
     /// A call waits no longer. Where it was called before, nothing is to be done.
@@ -156,14 +201,18 @@ impl Roster {
         if self.inside >= self.capacity {
             return None;
         }
-        if let Some((_, entry)) = self.own.pop_first() {
+        if let Some((ticket, entry)) = self.own.pop_first() {
             self.inside += 1;
             return Some(Called {
                 entry,
-                refusal: None,
+                outcome: Ok(Turn {
+                    ticket,
+                    gives_way: None,
+                }),
             });
         }
         let bulk_waits = self.bulk.len > 0;
+        let gives_way = self.gives_way();
         let lanes = if self.passed_over + 1 >= BULK_ONE_IN {
             [Lane::Bulk, Lane::Interactive]
         } else {
@@ -174,11 +223,12 @@ impl Roster {
                 Lane::Interactive => &mut self.interactive,
                 Lane::Bulk => &mut self.bulk,
             };
-            let Some(called) = ranks.call_next(now, least, &self.line) else {
+            let Some(mut called) = ranks.call_next(now, least, &self.line) else {
                 continue;
             };
-            if called.refusal.is_none() {
+            if let Ok(turn) = &mut called.outcome {
                 self.inside += 1;
+                turn.gives_way = gives_way.filter(|_| lane == Lane::Bulk);
                 self.passed_over = match lane {
                     Lane::Interactive if bulk_waits => self.passed_over.saturating_add(1),
                     Lane::Interactive | Lane::Bulk => 0,
@@ -199,9 +249,9 @@ impl Roster {
 
 /// Whether a call's failures allow it now; where they do, one is taken, and where it has to wait for
 /// one, `line` is called when one is back.
-fn judge(allowance: Option<&Allowance>, now: Instant, line: &Weak<Line>) -> Verdict {
+fn judge(allowance: Option<&Allowance>, now: Instant, line: &Weak<Line>) -> Verdict<()> {
     match allowance.map_or(Taken::One, |allowance| allowance.take(now, line)) {
-        Taken::One => Verdict::Go,
+        Taken::One => Verdict::Go(()),
         Taken::Later => Verdict::Wait,
         Taken::Spent {
             retry_after,
@@ -253,6 +303,16 @@ impl Ranks {
         Some(())
     }
 
+    /// Among its caller's calls where it was, and its caller is the next.
+    fn come_back(&mut self, caller: &Identity, ticket: u64, entry: Entry) {
+        let caller = Arc::new(caller.clone());
+        self.turns.retain(|name| *name != caller);
+        self.turns.push_front(Arc::clone(&caller));
+        let calls = self.callers.entry(caller).or_default();
+        calls.insert(ticket, entry);
+        self.len += 1;
+    }
+
     fn leave(&mut self, caller: &Identity, ticket: u64) {
         let Some(calls) = self.callers.get_mut(caller) else {
             return;
@@ -279,7 +339,7 @@ impl Ranks {
                 self.callers.remove(&caller);
             } else if called
                 .as_ref()
-                .is_some_and(|called| called.refusal.is_some())
+                .is_some_and(|called| called.outcome.is_err())
             {
                 // That was no turn.
                 self.turns.push_front(caller);
@@ -307,17 +367,21 @@ fn next_of(
         .take(LOOKED_AT_MAX)
         .find_map(|(ticket, entry)| {
             if entry.deadline < now + least {
-                return Some((*ticket, Some(HsmError::DeadlineExceeded)));
+                return Some((*ticket, Err(HsmError::DeadlineExceeded)));
             }
             match judge(entry.allowance.as_deref(), now, line) {
-                Verdict::Go => Some((*ticket, None)),
-                Verdict::Refused(error) => Some((*ticket, Some(error))),
+                Verdict::Go(()) => Some((*ticket, Ok(()))),
+                Verdict::Refused(error) => Some((*ticket, Err(error))),
                 Verdict::Wait => None,
             }
         });
-    let (ticket, refusal) = decided?;
+    let (ticket, outcome) = decided?;
     let entry = calls.remove(&ticket)?;
-    Some(Called { entry, refusal })
+    let outcome = outcome.map(|()| Turn {
+        ticket,
+        gives_way: None,
+    });
+    Some(Called { entry, outcome })
 }
 
 #[cfg(test)]

@@ -22,7 +22,9 @@ fn waits(
     let line = Arc::clone(line);
     tokio::spawn(async move {
         let caller = caller("one");
-        line.place(&Asker::new(&caller, lane, far)).await.map(drop)
+        line.place(&Asker::new(&caller, lane, far), None, || ())
+            .await
+            .map(drop)
     })
 }
 
@@ -40,7 +42,9 @@ async fn a_full_lane_refuses_at_once_and_keeps_room_for_the_other_and_the_daemon
     let inside = line.own_place(far).await.unwrap();
     let mut waiters = vec![waits(&line, Lane::Bulk, far)];
     until_len(&line, 1).await;
-    let refused = line.place(&Asker::new(&one, Lane::Bulk, far)).await;
+    let refused = line
+        .place(&Asker::new(&one, Lane::Bulk, far), None, || ())
+        .await;
     assert!(matches!(refused, Err(HsmError::Busy { .. })));
     waiters.push(waits(&line, Lane::Interactive, far));
     until_len(&line, 2).await;
@@ -64,7 +68,7 @@ async fn a_deadline_or_a_caller_who_leaves_frees_the_place_in_the_line() {
     let one = caller("one");
     let inside = line.own_place(far).await.unwrap();
     let past = Asker::new(&one, Lane::Bulk, Instant::now());
-    let past = line.place(&past).await;
+    let past = line.place(&past, None, || ()).await;
     assert!(matches!(past, Err(HsmError::DeadlineExceeded)));
     let gone = waits(&line, Lane::Bulk, far);
     until_len(&line, 1).await;
@@ -77,7 +81,9 @@ async fn a_deadline_or_a_caller_who_leaves_frees_the_place_in_the_line() {
         let (line, one) = (Arc::clone(&line), one.clone());
         tokio::spawn(async move {
             let asker = Asker::new(&one, Lane::Bulk, far);
-            line.place(&asker.while_present(&presence)).await.map(drop)
+            line.place(&asker.while_present(&presence), None, || ())
+                .await
+                .map(drop)
         })
     };
     until_len(&line, 1).await;
@@ -87,7 +93,7 @@ async fn a_deadline_or_a_caller_who_leaves_frees_the_place_in_the_line() {
     assert_eq!(line.len(), 0);
     drop(inside);
     let next = Asker::new(&one, Lane::Bulk, far);
-    line.place(&next).await.map(drop).unwrap();
+    line.place(&next, None, || ()).await.map(drop).unwrap();
 }
 
 #[tokio::test]
@@ -97,14 +103,14 @@ async fn only_as_many_go_in_as_may_still_fail_and_settling_calls_the_next() {
     let (bad, far) = (caller("bad"), Instant::now() + LONG);
     let allowance = quota.allowance(&bad, &"a".parse().unwrap()).unwrap();
     let asker = || Asker::new(&bad, Lane::Interactive, far).within(Arc::clone(&allowance));
-    let first = line.place(&asker()).await.unwrap();
-    let second = line.place(&asker()).await.unwrap();
+    let first = line.place(&asker(), None, || ()).await.unwrap();
+    let second = line.place(&asker(), None, || ()).await.unwrap();
     let third = {
         let (line, asker_of) = (Arc::clone(&line), (bad.clone(), Arc::clone(&allowance)));
         tokio::spawn(async move {
             let (bad, allowance) = asker_of;
             let asker = Asker::new(&bad, Lane::Interactive, far).within(allowance);
-            line.place(&asker).await
+            line.place(&asker, None, || ()).await
         })
     };
     until_len(&line, 1).await;
@@ -113,7 +119,7 @@ async fn only_as_many_go_in_as_may_still_fail_and_settling_calls_the_next() {
     second.settle(false);
     let third = third.await.unwrap().unwrap();
     third.settle(true);
-    let spent = line.place(&asker()).await.err();
+    let spent = line.place(&asker(), None, || ()).await.err();
     assert!(matches!(
         spent,
         Some(HsmError::FailuresTooMany { is_first: true, .. })
@@ -132,7 +138,7 @@ async fn a_failure_that_comes_back_is_heard_of_in_every_line() {
         let (line, bad, allowance) = (Arc::clone(line), bad.clone(), Arc::clone(&allowance));
         tokio::spawn(async move {
             let asker = Asker::new(&bad, Lane::Interactive, far).within(allowance);
-            line.place(&asker).await
+            line.place(&asker, None, || ()).await
         })
     };
     let mut place = comes(&here).await.unwrap().unwrap();
@@ -177,7 +183,7 @@ async fn an_estimate_that_refuses_everybody_is_believed_less_and_less() {
     let left = Duration::from_secs(5);
     while let Err(error) = {
         let asker = Asker::new(&one, Lane::Interactive, Instant::now() + left);
-        line.place(&asker).await.map(drop)
+        line.place(&asker, None, || ()).await.map(drop)
     } {
         assert!(matches!(error, HsmError::DeadlineExceeded));
         refused += 1;

@@ -1,11 +1,11 @@
 //! The worker process: the PKCS#11 module, the PIN and the sessions, and nothing else. No network,
 //! no ledger, no files but the PIN file, its mark and the module's own. It is started by the daemon
-//! with one socket, answers requests until that is closed, and may be killed at any time. This is
+//! with two sockets, answers requests until they are closed, and may be killed at any time. This is
 //! the only folder that names the binding `cryptoki`; what goes in and out is
 //! `proto/kekd/worker/v1/worker.proto`.
 //!
-//! Threads: one reads requests and answers pings, and one per session works (`pool.rs`). Nothing
-//! here has a deadline: a module that hangs is cured from outside, by SIGKILL.
+//! Threads: one opens the token and answers pings, and one per session takes requests from the other
+//! socket (`pool.rs`). Nothing here has a deadline: a module that hangs is cured from outside, by SIGKILL.
 
 mod answers;
 mod attack;
@@ -38,8 +38,9 @@ mod temporary;
 mod token;
 mod unwrap;
 
-use std::io::{self, BufReader};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ use rustix::net::SocketType;
 use rustix::process::{DumpableBehavior, Signal};
 
 use self::error::JobError;
-use self::pool::{Job, Pool, Replies};
+use self::pool::{Pool, Replies};
 use self::token::Token;
 use super::frame::{self, FrameError};
 use crate::proto::worker::{Open, Opened, Pong, Request, request::Op, response::Result as Answer};
@@ -59,8 +60,8 @@ use crate::proto::worker::{Open, Opened, Pong, Request, request::Op, response::R
 /// starts another.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// Standard input is no socket.
-    #[error("hsm-worker is started by kekd, with a socket as its standard input; not by hand")]
+    /// Standard input and output are no sockets.
+    #[error("hsm-worker is started by kekd, with sockets as its input and output; not by hand")]
     NotStartedByKekd,
     /// The process could not be made safe to hold a PIN.
     #[error("the worker process cannot be protected")]
@@ -76,18 +77,17 @@ pub enum WorkerError {
     Finalise(String),
 }
 
-/// The worker process: what `kekd hsm-worker` runs. Standard input is its end of a socketpair.
+/// The worker process: what `kekd hsm-worker` runs. Standard input is its end of the socketpair for
+/// opening, pings and all answers, standard output that of the one from which sessions take requests.
 ///
 /// The daemon must start it from a thread that lives as long as itself: the kernel kills the worker
 /// when the *thread* that started it ends (`PR_SET_PDEATHSIG`, prctl(2)).
 pub fn run() -> Result<(), WorkerError> {
-    let socket = io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(WorkerError::Unprotected)?;
-    if rustix::net::sockopt::socket_type(&socket) != Ok(SocketType::STREAM) {
-        return Err(WorkerError::NotStartedByKekd);
-    }
+    let socket = given(io::stdin().as_fd(), SocketType::STREAM)?;
+    let requests = given(io::stdout().as_fd(), SocketType::SEQPACKET)?;
+    // What a module prints is for nobody, and would go to the daemon.
+    let nowhere = File::create("/dev/null").map_err(WorkerError::Unprotected)?;
+    rustix::stdio::dup2_stdout(nowhere).map_err(|error| WorkerError::Unprotected(error.into()))?;
     // No core dump, and no other process of this user may read the PIN in /proc/PID/mem.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| WorkerError::Unprotected(error.into()))?;
@@ -95,16 +95,26 @@ pub fn run() -> Result<(), WorkerError> {
     // before this line reads the end of its socket next, and ends.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| WorkerError::Unprotected(error.into()))?;
-    serve(UnixStream::from(socket))
+    serve(UnixStream::from(socket), requests)
+}
+
+fn given(socket: BorrowedFd<'_>, kind: SocketType) -> Result<OwnedFd, WorkerError> {
+    if rustix::net::sockopt::socket_type(socket) != Ok(kind) {
+        return Err(WorkerError::NotStartedByKekd);
+    }
+    socket
+        .try_clone_to_owned()
+        .map_err(WorkerError::Unprotected)
 }
 
 /// Answers requests until the socket is closed, then ends the module in order. Takes the process
 /// for itself: `C_Initialize` is once per process.
-pub fn serve(socket: UnixStream) -> Result<(), WorkerError> {
+pub fn serve(socket: UnixStream, requests: OwnedFd) -> Result<(), WorkerError> {
     let writer = socket.try_clone().map_err(FrameError::Socket)?;
     let replies = Arc::new(Replies::new(writer));
     let mut state = State::New;
-    let outcome = answer_all(&socket, &replies, &mut state);
+    let requests = Arc::new(requests);
+    let outcome = answer_all(&socket, &requests, &replies, &mut state);
     let State::Open { token, pool } = state else {
         return outcome;
     };
@@ -127,16 +137,13 @@ enum State {
 
 fn answer_all(
     socket: &UnixStream,
+    requests: &Arc<OwnedFd>,
     replies: &Arc<Replies>,
     state: &mut State,
 ) -> Result<(), WorkerError> {
-    // A request is in one read, mostly. There is no plaintext in requests, so the buffer needs no wiping.
-    let mut requests = BufReader::new(socket);
     loop {
-        if requests.buffer().is_empty() {
-            await_request(socket)?;
-        }
-        let Some(body) = frame::read(&mut requests)? else {
+        await_request(socket)?;
+        let Some(body) = frame::read(socket)? else {
             return Ok(());
         };
         let Request { id, op } = Request::decode(&body[..])?;
@@ -144,7 +151,7 @@ fn answer_all(
         match (op, &*state) {
             (None, _) => refuse("the request asks for nothing this worker knows"),
             (Some(Op::Ping(_)), _) => replies.send(id, Ok(Answer::Pong(Pong {}))),
-            (Some(Op::Open(request)), State::New) => match open(&request, replies) {
+            (Some(Op::Open(request)), State::New) => match open(&request, requests, replies) {
                 Ok((opened, token, pool)) => {
                     *state = State::Open { token, pool };
                     replies.send(id, Ok(Answer::Opened(opened)));
@@ -155,12 +162,7 @@ fn answer_all(
                 }
             },
             (Some(Op::Open(_)), _) => refuse("a worker opens its token once"),
-            (Some(op), State::Open { pool, .. }) => {
-                if !pool.submit(Job { id, op }) {
-                    replies.send(id, Err(JobError::link_lost("no thread is left")));
-                }
-            }
-            (Some(_), State::New | State::Failed) => refuse("the token is not open"),
+            (Some(_), _) => refuse("this is for a session, which takes its requests elsewhere"),
         }
     }
 }
@@ -176,9 +178,13 @@ fn await_request(socket: &UnixStream) -> Result<(), FrameError> {
     }
 }
 
-fn open(request: &Open, replies: &Arc<Replies>) -> Result<(Opened, Arc<Token>, Pool), JobError> {
+fn open(
+    request: &Open,
+    requests: &Arc<OwnedFd>,
+    replies: &Arc<Replies>,
+) -> Result<(Opened, Arc<Token>, Pool), JobError> {
     let (token, opened) = Token::open(request)?;
     let token = Arc::new(token);
-    let pool = Pool::start(&token, request.sessions, replies)?;
+    let pool = Pool::start(&token, request.sessions, requests, replies)?;
     Ok((opened, token, pool))
 }

@@ -1,33 +1,27 @@
-//! The threads of the worker. Each owns one session; jobs come by a bounded queue and answers go
-//! out under a lock, in any order. The invariant: every job gets exactly one answer, also one that
-//! panics.
+//! The threads of the worker. Each owns one session and takes one request after another from the socket
+//! that they share; answers go out under a lock, in any order. The invariant: every request gets exactly
+//! one answer, also one that panics.
 
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use prost::Message as _;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 
 use super::error::JobError;
 use super::job;
 use super::seat::Seat;
 use super::token::Token;
-use crate::hsm::frame;
-use crate::proto::worker::{Response, request::Op, response::Result as Answer};
+use crate::hsm::frame::{self, REQUEST_LEN_MAX};
+use crate::proto::worker::{Request, Response, response::Result as Answer};
 
 /// Most sessions a daemon may ask for.
 const SESSIONS_MAX: u32 = 64;
-/// Jobs that may wait. The daemon bounds what it sends by far less; beyond this the socket is
-/// simply not read until a session is free.
-const QUEUE_LEN_MAX: usize = 1024;
-
-/// A request that needs a session.
-pub(super) struct Job {
-    pub(super) id: u64,
-    pub(super) op: Op,
-}
 
 /// The way back to the daemon.
 pub(super) struct Replies(Mutex<UnixStream>);
@@ -64,7 +58,7 @@ impl Replies {
 
 /// The threads and the way to them.
 pub(super) struct Pool {
-    jobs: Sender<Job>,
+    requests: Arc<OwnedFd>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -73,35 +67,33 @@ impl Pool {
     pub(super) fn start(
         token: &Arc<Token>,
         sessions: u32,
+        requests: &Arc<OwnedFd>,
         replies: &Arc<Replies>,
     ) -> Result<Self, JobError> {
         if sessions == 0 || sessions > SESSIONS_MAX {
             let why = format!("a worker has 1 to {SESSIONS_MAX} sessions, not {sessions}");
             return Err(JobError::bad_request(why));
         }
-        let (jobs, queue) = bounded(QUEUE_LEN_MAX);
         let mut threads = Vec::new();
         for number in 0..sessions {
             let seat = Seat::new(Arc::clone(token))?;
-            let (queue, replies) = (queue.clone(), Arc::clone(replies));
+            let (requests, replies) = (Arc::clone(requests), Arc::clone(replies));
             let thread = thread::Builder::new()
                 .name(format!("hsm-{number}"))
-                .spawn(move || work(seat, &queue, &replies))
+                .spawn(move || work(seat, &requests, &replies))
                 .map_err(|error| JobError::link_lost(format!("no thread: {error}")))?;
             threads.push(thread);
         }
-        Ok(Self { jobs, threads })
+        Ok(Self {
+            requests: Arc::clone(requests),
+            threads,
+        })
     }
 
-    /// Hands a job to the next free thread; waits where very many wait already. Whether there is a
-    /// thread left to take it.
-    pub(super) fn submit(&self, job: Job) -> bool {
-        self.jobs.send(job).is_ok()
-    }
-
-    /// Lets the threads finish what is queued and waits for them. All sessions are closed then.
+    /// Lets the threads finish what they were sent and waits for them. All sessions are closed then.
     pub(super) fn finish(self) {
-        drop(self.jobs);
+        // What lies there is still taken. Cannot fail on a socket that is connected.
+        shutdown(&*self.requests, Shutdown::Read).ok();
         for thread in self.threads {
             // A thread answers for its panics job by job; there is nothing more to hear.
             drop(thread.join());
@@ -109,8 +101,16 @@ impl Pool {
     }
 }
 
-fn work(mut seat: Seat, queue: &Receiver<Job>, replies: &Replies) {
-    for Job { id, op } in queue {
+fn work(mut seat: Seat, requests: &OwnedFd, replies: &Replies) {
+    // There is no plaintext in requests, so the buffer needs no wiping.
+    let mut buffer = vec![0; REQUEST_LEN_MAX];
+    while let Some(bytes) = take(requests, &mut buffer) {
+        let Ok(Request { id, op: Some(op) }) = Request::decode(bytes) else {
+            // An answer to nothing: the daemon ends a worker it does not understand.
+            let why = "the request asks for nothing this worker knows";
+            replies.send(0, Err(JobError::bad_request(why)));
+            continue;
+        };
         let outcome = catch_unwind(AssertUnwindSafe(|| job::run(&mut seat, op)));
         let outcome = outcome.unwrap_or_else(|_| {
             Err(JobError::link_lost(
@@ -123,4 +123,16 @@ fn work(mut seat: Seat, queue: &Receiver<Job>, replies: &Replies) {
         replies.send(id, outcome);
         seat.tidy();
     }
+}
+
+/// The next request; none where the daemon sends no more.
+fn take<'a>(requests: &OwnedFd, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let len = loop {
+        match recv(requests, &mut *buffer, RecvFlags::empty()) {
+            Ok((len, _)) => break len,
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    };
+    buffer.get(..len).filter(|bytes| !bytes.is_empty())
 }

@@ -190,9 +190,12 @@ pub fn key_ref(key: &Key) -> KeyRef {
     }
 }
 
-pub fn signal(pid: u32, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, signal).unwrap();
+pub fn pid(worker: u32) -> Pid {
+    Pid::from_raw(worker.cast_signed()).unwrap()
+}
+
+pub fn signal(worker: u32, signal: Signal) {
+    kill_process(pid(worker), signal).unwrap();
 }
 
 /// Waits until another worker than this one serves, and returns its process id.

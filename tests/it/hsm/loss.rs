@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kekd::config::HsmConfig;
-use kekd::hsm::HsmError;
+use kekd::hsm::{DataKind, HsmError};
 use kekd::types::Next;
 use rustix::process::Signal;
 
-use super::harness::{LONG, Rig, asker, next_worker, signal};
+use super::harness::{LONG, Rig, asker, next_worker, pid, signal};
+use crate::still::stand_still;
 
 const CLIENTS: u8 = 16;
 
@@ -122,7 +123,7 @@ async fn callers_whose_time_is_up_or_who_leave_cost_no_session() {
         })
         .await;
     let before = hsm.status().worker_pid.unwrap();
-    signal(before, Signal::STOP);
+    stand_still(pid(before));
     let job = rig.job(&[5; 32]);
     let past = hsm.unwrap(&job, &asker(Instant::now())).await.err();
     assert!(matches!(past, Some(HsmError::DeadlineExceeded)), "{past:?}");
@@ -143,5 +144,19 @@ async fn callers_whose_time_is_up_or_who_leave_cost_no_session() {
     drop(leaver.await);
     assert_eq!(rig.unwrap(&hsm, &job).await.unwrap(), [5; 32]);
     assert_eq!(hsm.status().queue_len, 0);
+    hsm.shutdown().await;
+}
+
+/// A worker that stands still has taken nothing: what was sent to it is known not to be done.
+#[tokio::test]
+async fn a_change_that_no_session_took_is_made_by_the_next_worker() {
+    let rig = Rig::new("kekd untaken", "kek-rsa-3072");
+    let hsm = rig.open(rig.config()).await;
+    let before = hsm.status().worker_pid.unwrap();
+    stand_still(pid(before));
+    let written = hsm.write_data("kekd head", b"1", DataKind::Replace).await;
+    written.unwrap();
+    assert_eq!(hsm.status().worker_restarts, 1);
+    assert_eq!(hsm.read_data(["kekd head"]).await.unwrap(), [[b"1"]]);
     hsm.shutdown().await;
 }

@@ -1,4 +1,4 @@
-//! A worker process and the far end of its socket.
+//! A worker process and the far ends of its sockets.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,6 +17,7 @@ use kekd::proto::worker::{
 use kekd::public_key::RsaPublicKey;
 use kekd::types::{self, Sha256};
 use prost::Message;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 
 use crate::harness::test_module;
 use crate::softhsm::{MODULE, SoftHsm};
@@ -25,6 +26,7 @@ use crate::softhsm::{MODULE, SoftHsm};
 pub struct Worker {
     child: Child,
     socket: UnixStream,
+    requests: OwnedFd,
     next_id: u64,
     early: HashMap<u64, Answer>,
 }
@@ -42,17 +44,26 @@ impl Worker {
     /// Starts a worker that sees this token's module configuration, and opens nothing.
     pub fn start(token: &SoftHsm) -> Self {
         let (socket, theirs) = UnixStream::pair().unwrap();
+        let (requests, taken) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_kekd"))
             .arg("hsm-worker")
             .env("SOFTHSM2_CONF", token.conf())
             .env("PKCS11_FAULT_SCRIPT", token.path().join("faults"))
             .env("PKCS11_FAULT_COUNTS", token.path().join("counts"))
             .stdin(OwnedFd::from(theirs))
+            .stdout(taken)
             .spawn()
             .unwrap();
         Self {
             child,
             socket,
+            requests,
             next_id: 0,
             early: HashMap::new(),
         }
@@ -99,8 +110,13 @@ impl Worker {
             id: self.next_id,
             op: Some(op),
         };
-        let frame = frame::encode(&request).unwrap();
-        self.socket.write_all(&frame).unwrap();
+        if let Some(Op::Open(_) | Op::Ping(_)) = &request.op {
+            let frame = frame::encode(&request).unwrap();
+            self.socket.write_all(&frame).unwrap();
+        } else {
+            let message = request.encode_to_vec();
+            send(&self.requests, &message, SendFlags::NOSIGNAL).unwrap();
+        }
         self.next_id
     }
 

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use toml::{Table, Value};
 
 use crate::harness::{KEKCTL, Kek, PATIENCE, Rig, copy, free_port};
+use crate::still::stand_still;
 
 pub const KEKD_LKM: &str = env!("CARGO_BIN_EXE_kekd-lkm");
 pub const JSON: &str = "application/json";
@@ -337,7 +338,7 @@ impl StandStill {
             kek,
         };
         assert_eq!(front.say(still.call(front)).await.unwrap().status, 200);
-        kill_process(daemon, Signal::STOP).unwrap();
+        stand_still(daemon);
         for _ in 0..callers {
             let (caller, call) = (front.caller(), still.call(front));
             let asked = tokio::spawn(async move { caller.connect().await?.send(call).await });

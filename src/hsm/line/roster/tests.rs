@@ -46,13 +46,13 @@ impl Scene {
     fn join(&mut self, rank: Rank<'_>, mark: u64) -> Option<u64> {
         let (entry, heard) = entry(self.base + Duration::from_secs(mark));
         self.heard.push(heard);
-        self.roster.wait(rank, entry)
+        self.roster.wait(rank, entry, None)
     }
 
     /// Who is called, and leaves again at once.
     fn turn(&mut self) -> Option<u64> {
         let called = self.roster.call_next(Instant::now(), Duration::ZERO)?;
-        assert!(called.refusal.is_none());
+        assert!(called.outcome.is_ok());
         self.roster.release();
         Some((called.entry.deadline - self.base).as_secs())
     }
@@ -71,6 +71,35 @@ fn own_calls_first_then_interactive_and_one_in_eight_is_bulk() {
     let turns: Vec<u64> = (0..24).map(|_| scene.turn().unwrap()).collect();
     let one_round = [1, 1, 1, 1, 1, 1, 1, 2];
     assert_eq!(turns, [one_round, one_round, one_round].concat());
+}
+
+/// Whenever a bulk call is called, an interactive one comes before a session has taken it.
+#[test]
+fn a_bulk_call_that_gives_way_again_and_again_goes_the_eighth_time() {
+    for others in [0, 1] {
+        let mut scene = Scene::new(1, 512);
+        let one = caller("one");
+        for mark in 0..=others {
+            scene.join(Rank::Of(Lane::Bulk, &one), mark).unwrap();
+        }
+        let mut given = 0;
+        loop {
+            let called = scene.roster.call_next(Instant::now(), Duration::ZERO);
+            let Called { entry, outcome } = called.unwrap();
+            assert_eq!(entry.deadline, scene.base, "it has lost its place");
+            let turn = outcome.unwrap();
+            if !turn.gives_way() {
+                break;
+            }
+            given += 1;
+            scene.roster.release();
+            scene.join(Rank::Of(Lane::Interactive, &one), 9).unwrap();
+            assert_eq!(scene.turn(), Some(9));
+            let bulk = Rank::Of(Lane::Bulk, &one);
+            scene.roster.wait(bulk, entry, Some(turn)).unwrap();
+        }
+        assert_eq!(given, BULK_ONE_IN - 1, "{others} others wait");
+    }
 }
 
 #[test]
@@ -115,13 +144,13 @@ fn what_has_too_little_left_is_told_so_and_costs_no_turn() {
     for (who, left_ms) in [(&one, 9), (&one, 11), (&other, 11)] {
         let (entry, ear) = entry(now + Duration::from_millis(left_ms));
         heard.push(ear);
-        roster.wait(Rank::Of(Lane::Bulk, who), entry).unwrap();
+        roster.wait(Rank::Of(Lane::Bulk, who), entry, None).unwrap();
     }
     let late = roster.call_next(now, least).unwrap();
-    assert!(matches!(late.refusal, Some(HsmError::DeadlineExceeded)));
+    assert!(matches!(late.outcome, Err(HsmError::DeadlineExceeded)));
     assert_eq!(roster.inside(), 0);
     let called = roster.call_next(now, least).unwrap();
-    assert!(called.refusal.is_none());
+    assert!(called.outcome.is_ok());
     drop(called.entry.answer.send(Err(HsmError::CallerLeft)));
     assert!(heard[1].try_recv().is_ok(), "the other one had its turn");
     assert!(roster.call_next(now, least).is_none(), "there is one place");
@@ -138,7 +167,9 @@ fn who_waits_for_its_failures_holds_up_nobody() {
         let (entry, ear) = entry(far());
         heard.push(ear);
         let rank = Rank::Of(Lane::Interactive, who);
-        roster.wait(rank, Entry { allowance, ..entry }).unwrap();
+        roster
+            .wait(rank, Entry { allowance, ..entry }, None)
+            .unwrap();
     };
     for _ in 0..3 {
         wait(&mut roster, &bad, Some(Arc::clone(&allowance)));
@@ -148,7 +179,7 @@ fn who_waits_for_its_failures_holds_up_nobody() {
     let now = Instant::now();
     let mut next = || roster.call_next(now, Duration::ZERO);
     let first = next().unwrap();
-    assert!(first.refusal.is_none() && first.entry.allowance.is_some());
+    assert!(first.outcome.is_ok() && first.entry.allowance.is_some());
     for _ in 0..2 {
         assert!(next().unwrap().entry.allowance.is_none());
     }
@@ -158,7 +189,7 @@ fn who_waits_for_its_failures_holds_up_nobody() {
     );
     allowance.keep();
     for is_first in [true, false] {
-        let refused = next().unwrap().refusal;
+        let refused = next().unwrap().outcome.err();
         assert!(
             matches!(refused, Some(HsmError::FailuresTooMany { is_first: is, .. }) if is == is_first)
         );
@@ -214,7 +245,7 @@ proptest! {
                     let rank = Rank::Of(lane, &callers[who]);
                     let lane_len = waiting.values().flatten().filter(|(of, _)| *of == lane).count();
                     let own = waiting.values().flatten().filter(|of| **of == (lane, who)).count();
-                    match roster.wait(rank, entry) {
+                    match roster.wait(rank, entry, None) {
                         Some(ticket) => {
                             prop_assert!(lane_len < 12);
                             if own == 0 {
@@ -227,7 +258,7 @@ proptest! {
                 }
                 Step::JoinOwn => {
                     let (entry, _heard) = entry(mark(roster.next_ticket));
-                    if let Some(ticket) = roster.wait(Rank::Own, entry) {
+                    if let Some(ticket) = roster.wait(Rank::Own, entry, None) {
                         waiting.insert(ticket, None);
                     }
                 }
