@@ -50,12 +50,21 @@ fn open_with(dir: &Path, config: AuditConfig) -> Result<Journal, AuditError> {
     open_at(dir, config, UnixMs(1_795_284_000_000))
 }
 
+fn open_at(dir: &Path, config: AuditConfig, at: UnixMs) -> Result<Journal, AuditError> {
+    open_as(&instance(), dir, config, at)
+}
+
 /// Opens a log that is free. A process that another test starts holds the lock of one that was just
 /// closed, from its fork to its exec; so a log in use is asked for again, for a while.
-fn open_at(dir: &Path, config: AuditConfig, at: UnixMs) -> Result<Journal, AuditError> {
+fn open_as(
+    instance: &Sha256,
+    dir: &Path,
+    config: AuditConfig,
+    at: UnixMs,
+) -> Result<Journal, AuditError> {
     let open = || {
         let (node, clock) = ("node-a".to_owned(), Clock::Fixed(at));
-        Journal::open(dir, &instance(), node, config.clone(), clock)
+        Journal::open(dir, instance, node, config.clone(), clock)
     };
     for _ in 0..100 {
         match open() {
@@ -193,8 +202,7 @@ async fn another_instance_and_a_second_process_are_refused() {
     journal.close().await.unwrap();
 
     let other = Sha256::of(b"other");
-    let config = AuditConfig::default();
-    let opened = Journal::open(dir.path(), &other, String::new(), config, Clock::System);
+    let opened = open_as(&other, dir.path(), AuditConfig::default(), UnixMs(0));
     let refused = opened.err().unwrap();
     let text = refused.to_string();
     assert!(text.contains(&other.to_string()), "{text}");
