@@ -75,6 +75,8 @@ impl Tray {
         let mut untaken = Vec::new();
         loop {
             match recv(&self.theirs, &mut *buffer, RecvFlags::DONTWAIT) {
+                // None is empty: a worker has shut its end down.
+                Ok((0, _)) => break,
                 Ok((len, _)) => untaken.push(buffer.get(..len).unwrap_or_default().to_vec()),
                 Err(Errno::INTR) => {}
                 Err(_) => break,
@@ -90,6 +92,8 @@ impl Tray {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 mod tests {
+    use rustix::net::{Shutdown, shutdown};
+
     use super::*;
     use crate::proto::worker::request::Op;
     use crate::proto::worker::{ReadData, WriteData};
@@ -139,6 +143,16 @@ mod tests {
             tray.flush();
         }
         assert!(tray.unsent.is_empty());
+    }
+
+    #[test]
+    fn what_is_shut_down_is_cleared() {
+        let (mut tray, worker) = Tray::new().unwrap();
+        tray.put(&request(1)).unwrap();
+        shutdown(&worker, Shutdown::Read).unwrap();
+        assert_eq!(ids(&tray.clear()), [1]);
+        tray.put(&request(2)).unwrap();
+        assert_eq!(ids(&tray.clear()), [2]);
     }
 
     #[test]
