@@ -123,6 +123,15 @@ impl Front {
         fs::write(&path, table.to_string()).unwrap();
     }
 
+    /// Has it ask this rig's kekd over the Unix socket, as who it runs as and with no certificate.
+    pub fn ask_over_unix_socket(&self, rig: &Rig) {
+        let mut table: Table = toml::from_str(&fs::read_to_string(self.config()).unwrap()).unwrap();
+        table.remove("kekd");
+        fs::write(self.config(), table.to_string()).unwrap();
+        let socket = rig.dir.join("run/kekd.sock");
+        self.set("kekd", "endpoint", format!("unix:{}", socket.display()));
+    }
+
     pub fn config(&self) -> PathBuf {
         self.dir.join("kekd-lkm.toml")
     }

@@ -99,3 +99,23 @@ async fn a_caller_that_is_refused_for_its_own_sake_is_no_reason_to_look() {
     assert_eq!(canaries(&rig, &kek), before);
     assert!(front.local("/ready").starts_with("HTTP/1.1 200"));
 }
+
+/// On kekd's own host: known by its user, without a certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn kekd_is_asked_over_its_unix_socket() {
+    let rig = Rig::serving();
+    let mut front = Front::stopped(&rig);
+    front.ask_over_unix_socket(&rig);
+    front.start();
+    front.is_ready().await;
+    let kek = Kek::of(&rig.client("lkm-1").await, "recordings").await;
+    let wrapped = kek.wrap(Padding::OaepSha1, &[6; 32]);
+    let call = front.post(body(kek.keypair_id, &wrapped));
+    assert_eq!(dek_of(&front.say(call).await.unwrap()), [6; 32]);
+    let user = format!("uid:{}", rustix::process::getuid().as_raw());
+    let released = rig.records_with(Outcome::Released);
+    let callers: Vec<_> = released.iter().map(|record| &record.caller).collect();
+    assert!(callers.iter().all(|caller| **caller == user), "{callers:?}");
+    let ended = front.stop().await;
+    assert!(ended.success(), "{ended}\n{}", front.log());
+}
