@@ -14,6 +14,7 @@ pub mod slots;
 pub mod systemd;
 pub mod telemetry;
 pub mod types;
+pub mod unix_socket;
 
 // 1 — trees over bytes
 pub mod merkle;

@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::endpoint::{Endpoint, TlsFiles};
 use super::error::ConnectError;
 use super::tls;
+use crate::unix_socket::UnixSocket;
 
 /// What is known of the newest connection of one client.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ async fn dial(endpoint: &Endpoint) -> Result<Box<dyn Io>, ConnectError> {
     match endpoint {
         Endpoint::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(unreachable)?;
-            Ok(Box::new(stream))
+            Ok(Box::new(UnixSocket::new(stream).map_err(unreachable)?))
         }
         Endpoint::Tcp { host, port, files } => {
             let config = read_files(files).await?;
@@ -147,7 +148,7 @@ async fn read_files(files: &TlsFiles) -> Result<rustls::ClientConfig, ConnectErr
 }
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl Io for UnixStream {}
+impl Io for UnixSocket {}
 impl Io for tokio_rustls::client::TlsStream<TcpStream> {}
 
 /// One connection, with an eye on what the peer says last.

@@ -21,6 +21,7 @@ use crate::grpc::hang_up::HangUp;
 use crate::grpc::network::Network;
 use crate::grpc::peer::Peer;
 use crate::slots::{PeerKey, Slots};
+use crate::unix_socket::UnixSocket;
 
 /// After a failed accept: out of file descriptors, most likely.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -133,6 +134,10 @@ impl Doors {
             Ok(slot) => slot,
             Err(full) => return self.network.refuse(&identity.to_string(), full.reason()),
         };
+        let socket = match UnixSocket::new(stream) {
+            Ok(socket) => Socket::Unix(socket),
+            Err(error) => return warn!(%error, %identity, "a connection cannot be watched"),
+        };
         let peer = Peer {
             identity,
             address: "unix".into(),
@@ -140,7 +145,7 @@ impl Doors {
             hang_up: HangUp::default(),
         };
         let doors = self.clone();
-        tokio::spawn(async move { doors.hand_over(Socket::Unix(stream), peer, slot).await });
+        tokio::spawn(async move { doors.hand_over(socket, peer, slot).await });
     }
 
     async fn hand_over(&self, socket: Socket, peer: Peer, slot: crate::slots::Slot) {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::server::TlsStream;
@@ -18,13 +18,14 @@ use tonic::transport::server::Connected;
 use super::frames::Frames;
 use crate::grpc::peer::Peer;
 use crate::slots::Slot;
+use crate::unix_socket::UnixSocket;
 
 /// The two doors a connection comes through.
 pub(super) enum Socket {
     /// TCP with TLS.
     Tls(Box<TlsStream<TcpStream>>),
     /// A Unix socket.
-    Unix(UnixStream),
+    Unix(UnixSocket),
 }
 
 impl Socket {

@@ -17,6 +17,7 @@ const LAYERS: [&[&str]; 8] = [
         "slots",
         "telemetry",
         "systemd",
+        "unix_socket",
     ],
     &["merkle"],
     &["keyring", "quorum", "access"],
@@ -31,7 +32,10 @@ const LAYERS: [&[&str]; 8] = [
 /// `lkm` is a program of its own on another host, so it stands on what every program stands on, and
 /// on the client; it can reach no key, ledger or audit log.
 const BESIDE: [(&str, &[&str]); 3] = [
-    ("client", &["types", "proto", "clock", "public_key"]),
+    (
+        "client",
+        &["types", "proto", "clock", "public_key", "unix_socket"],
+    ),
     ("recording", &["types", "proto", "clock", "public_key"]),
     (
         "lkm",
