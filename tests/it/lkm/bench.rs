@@ -48,7 +48,7 @@ struct Bench {
 
 impl Bench {
     async fn direct(&self, callers: usize) -> (f64, Duration) {
-        let client = self.rig.client("lkm-1").await;
+        let client = self.rig.local().await;
         let call = self.kek.call(Padding::OaepSha1, &[1; 32]);
         rate(callers, |_| {
             let (client, call) = (client.clone(), call.clone());
@@ -134,7 +134,7 @@ async fn throughput() {
         }
         rig.start();
         let mut front = Front::stopped(&rig);
-        // As on one host, where no certificate is needed between the two.
+        // As on one host, where no certificate is needed between the two; kekd alone is asked so, too.
         front.ask_over_unix_socket(&rig);
         front.set("limits", "requests_per_s_of_credential", 100_000);
         front.set("limits", "requests_per_s_of_address", 100_000);
@@ -168,8 +168,8 @@ async fn throughput() {
         let [alone, alone_through, alone_raw] = waited.map(median);
         eprintln!(
             "{sessions} sessions, {cores} processors, {}: raw {raw:.0}/s; kekd/raw {:.3}; kekd-lkm/raw \
-             {:.3}; kekd-lkm bulk/raw {:.3}; kekd-lkm/kekd {:.3}; one caller's p50: raw {alone_raw:.2} ms, kekd \
-             {:+.2}, kekd-lkm {:+.2}",
+             {:.3}; kekd-lkm bulk/raw {:.3}; kekd-lkm/kekd {:.3}; one caller's p50: raw {alone_raw:.2} ms, over \
+             it kekd {:+.2}, kekd-lkm {:+.2}",
             latency_ms.map_or("SoftHSM".to_owned(), |ms| format!(
                 "latency module of {ms} ms"
             )),
@@ -178,7 +178,7 @@ async fn throughput() {
             bulk / raw,
             through / direct,
             alone - alone_raw,
-            alone_through - alone,
+            alone_through - alone_raw,
         );
     }
 }
