@@ -18,8 +18,8 @@ use kekd::types::Padding;
 use super::front::{Front, body, post};
 use crate::harness::{Kek, Rig, test_module};
 
-const TURN: Duration = Duration::from_secs(4);
-const TURNS: usize = 3;
+const TURN: Duration = Duration::from_secs(2);
+const TURNS: usize = 7;
 const CALLERS: usize = 16;
 
 /// How often `one` ends well in one turn, by so many callers; and the median of its time.
@@ -36,6 +36,17 @@ where
     let rate = times.len() as f64 / began.elapsed().as_secs_f64();
     times.sort_unstable();
     (rate, times[times.len() / 2])
+}
+
+/// What was measured in one turn: operations in a second, and the medians of one caller's in ms.
+struct Turn {
+    raw: f64,
+    kekd: f64,
+    kekd_lkm: f64,
+    bulk: f64,
+    lone_raw: f64,
+    lone_kekd: f64,
+    lone_kekd_lkm: f64,
 }
 
 struct Bench {
@@ -111,7 +122,10 @@ impl Bench {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The median over all turns of what `figure` makes of one: a ratio or a difference of figures that
+/// were measured right after each other, since the machine is another one a minute later.
+fn median<T>(turns: &[T], figure: impl Fn(&T) -> f64) -> f64 {
+    let mut values: Vec<f64> = turns.iter().map(figure).collect();
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -153,32 +167,35 @@ async fn throughput() {
         // 16 callers hardly keep 8 sessions busy; more than 32 the front-end's bulk lane does not take.
         let callers = CALLERS * if latency_ms.is_some() { 2 } else { 1 };
         let (id, key) = (bench.front.id.clone(), bench.front.key.clone());
-        let mut of = [(); 4].map(|()| Vec::new());
-        let mut waited = [(); 3].map(|()| Vec::new());
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let mut turns = Vec::new();
         for _ in 0..TURNS {
-            of[0].push(bench.raw(sessions).0);
-            of[1].push(bench.direct(callers).await.0);
-            of[2].push(bench.through(callers, &id, &key).await.0);
-            of[3].push(bench.through(callers, "cloud-bulk", &bench.bulk).await.0);
-            waited[2].push(bench.raw(1).1);
-            waited[0].push(bench.direct(1).await.1.as_secs_f64() * 1e3);
-            waited[1].push(bench.through(1, &id, &key).await.1.as_secs_f64() * 1e3);
+            turns.push(Turn {
+                raw: bench.raw(sessions).0,
+                kekd: bench.direct(callers).await.0,
+                kekd_lkm: bench.through(callers, &id, &key).await.0,
+                bulk: bench.through(callers, "cloud-bulk", &bench.bulk).await.0,
+                lone_raw: bench.raw(1).1,
+                lone_kekd: ms(bench.direct(1).await.1),
+                lone_kekd_lkm: ms(bench.through(1, &id, &key).await.1),
+            });
         }
-        let [raw, direct, through, bulk] = of.map(median);
-        let [alone, alone_through, alone_raw] = waited.map(median);
+        let of = |figure: fn(&Turn) -> f64| median(&turns, figure);
         eprintln!(
-            "{sessions} sessions, {cores} processors, {}: raw {raw:.0}/s; kekd/raw {:.3}; kekd-lkm/raw \
-             {:.3}; kekd-lkm bulk/raw {:.3}; kekd-lkm/kekd {:.3}; one caller's p50: raw {alone_raw:.2} ms, over \
-             it kekd {:+.2}, kekd-lkm {:+.2}",
+            "{sessions} sessions, {cores} processors, {}: raw {:.0}/s; kekd/raw {:.3}; kekd-lkm/raw {:.3}; \
+             kekd-lkm bulk/raw {:.3}; kekd-lkm/kekd {:.3}; one caller's p50: raw {:.2} ms, over it kekd {:+.2}, \
+             kekd-lkm {:+.2}",
             latency_ms.map_or("SoftHSM".to_owned(), |ms| format!(
                 "latency module of {ms} ms"
             )),
-            direct / raw,
-            through / raw,
-            bulk / raw,
-            through / direct,
-            alone - alone_raw,
-            alone_through - alone_raw,
+            of(|turn| turn.raw),
+            of(|turn| turn.kekd / turn.raw),
+            of(|turn| turn.kekd_lkm / turn.raw),
+            of(|turn| turn.bulk / turn.raw),
+            of(|turn| turn.kekd_lkm / turn.kekd),
+            of(|turn| turn.lone_raw),
+            of(|turn| turn.lone_kekd - turn.lone_raw),
+            of(|turn| turn.lone_kekd_lkm - turn.lone_raw),
         );
     }
 }
@@ -242,6 +259,6 @@ fn raw_module() {
     let times: Vec<f64> = times.flatten().collect();
     let rate = times.len() as f64 / began.elapsed().as_secs_f64();
     // On standard output, for who started this.
-    let line = format!("RAW {rate} {}\n", median(times));
+    let line = format!("RAW {rate} {}\n", median(&times, |time| *time));
     std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).unwrap();
 }
