@@ -256,9 +256,12 @@ impl Link {
         self.state().entries.len()
     }
 
-    /// How many of them are at the door.
-    pub(super) fn at_door(&self) -> usize {
-        self.state().at_door.len()
+    /// How many of them are at the door and a client's.
+    pub(super) fn clients_at_door(&self) -> usize {
+        let state = self.state();
+        let entries = state.at_door.iter().filter_map(|id| state.entries.get(id));
+        let places = entries.filter_map(|entry| entry.place.as_ref());
+        places.filter(|place| place.turn().is_clients()).count()
     }
 
     /// How many calls the worker has answered; pings do not count.

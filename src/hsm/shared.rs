@@ -191,9 +191,9 @@ impl Shared {
         self.line.clients().saturating_add(inside)
     }
 
-    /// Calls that wait for a session, in the line or at the door.
+    /// Calls of clients that wait for a session, in the line or at the door.
     fn queue_len(&self) -> usize {
-        let at_door = self.serving().map_or(0, |link| link.at_door());
+        let at_door = self.serving().map_or(0, |link| link.clients_at_door());
         self.line.clients().saturating_add(at_door)
     }
 

@@ -54,12 +54,19 @@ pub(in crate::hsm) struct Turn {
     /// Some: it gives way to an interactive call as long as no session has taken it, because none waited
     /// when it was called. So many were called before it since bulk had its turn.
     gives_way: Option<u32>,
+    /// Whether a client waits for it, and not the daemon itself.
+    is_clients: bool,
 }
 
 impl Turn {
     /// Whether an interactive call may have the place, as long as no session has taken this call.
     pub(in crate::hsm) const fn gives_way(self) -> bool {
         self.gives_way.is_some()
+    }
+
+    /// Whether it is a client's, and not the daemon's own.
+    pub(in crate::hsm) const fn is_clients(self) -> bool {
+        self.is_clients
     }
 }
 
@@ -143,6 +150,7 @@ impl Roster {
                 Verdict::Go(Turn {
                     ticket: self.next_ticket(),
                     gives_way: self.gives_way().filter(|_| is_bulk),
+                    is_clients: asker.is_some(),
                 })
             }
             Verdict::Wait => Verdict::Wait,
@@ -208,6 +216,7 @@ impl Roster {
                 outcome: Ok(Turn {
                     ticket,
                     gives_way: None,
+                    is_clients: false,
                 }),
             });
         }
@@ -380,6 +389,7 @@ fn next_of(
     let outcome = outcome.map(|()| Turn {
         ticket,
         gives_way: None,
+        is_clients: true,
     });
     Some(Called { entry, outcome })
 }

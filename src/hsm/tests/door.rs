@@ -16,13 +16,17 @@ fn read(link: &Link, place: Option<Place>) -> Sent {
 #[tokio::test]
 async fn a_session_that_comes_free_finds_the_next_call_and_only_then_its_time_runs() {
     let (link, _pump, worker) = link(1);
-    let first = read(&link, None);
+    let line = Line::new(2, 1);
+    let (caller, far) = ("uid:7".parse().unwrap(), Instant::now() + LONG);
+    let asker = Asker::new(&caller, Lane::Interactive, far);
+    let first = read(&link, line.place(&asker, None, || ()).await.ok());
     let at_once = Limit {
         time: Duration::ZERO,
         setting: "hsm.call_timeout_ms",
     };
-    let second = link.send(read_data(), "ReadData", None, at_once);
-    assert_eq!((link.in_flight(), link.at_door()), (2, 1));
+    let place = line.place(&asker, None, || ()).await.unwrap();
+    let second = link.send(read_data(), "ReadData", Some(place), at_once);
+    assert_eq!((link.in_flight(), link.clients_at_door()), (2, 1));
     let [id, next] = [(); 2].map(|()| worker.take().id);
     assert_eq!([id, next], [id_of(&first), id_of(&second)]);
     assert_eq!(link.overdue(PING_LIMIT), None);
@@ -31,7 +35,7 @@ async fn a_session_that_comes_free_finds_the_next_call_and_only_then_its_time_ru
         waiting(first).await.unwrap(),
         Outcome::Answered { .. }
     ));
-    assert_eq!((link.in_flight(), link.at_door()), (1, 0));
+    assert_eq!((link.in_flight(), link.clients_at_door()), (1, 0));
     let overdue = link.overdue(PING_LIMIT);
     assert!(matches!(overdue, Some(Loss::Overdue { .. })), "{overdue:?}");
 }
@@ -40,10 +44,11 @@ async fn a_session_that_comes_free_finds_the_next_call_and_only_then_its_time_ru
 async fn a_call_is_withdrawn_as_long_as_no_session_has_taken_it() {
     let (link, _pump, worker) = link(1);
     let line = Line::new(3, 1);
-    let far = Instant::now() + LONG;
+    let (caller, far) = ("uid:7".parse().unwrap(), Instant::now() + LONG);
+    let asker = Asker::new(&caller, Lane::Interactive, far);
     let mut sent = Vec::new();
     for _ in 0..3 {
-        let place = line.own_place(far).await.unwrap();
+        let place = line.place(&asker, None, || ()).await.unwrap();
         sent.push(read(&link, Some(place)));
     }
     let [first, second, third] = sent.iter().map(id_of).collect::<Vec<_>>()[..] else {
@@ -52,7 +57,7 @@ async fn a_call_is_withdrawn_as_long_as_no_session_has_taken_it() {
     assert!(!link.withdraw(first), "a session was free for it");
     assert!(link.withdraw(second));
     assert!(!link.withdraw(second), "it was there");
-    assert_eq!((line.inside(), link.at_door()), (2, 1));
+    assert_eq!((line.inside(), link.clients_at_door()), (2, 1));
     assert_eq!([worker.take().id, worker.take().id], [first, third]);
     assert!(worker.is_empty());
     // That the session has ended with the first was not heard of yet.
@@ -116,6 +121,24 @@ async fn what_is_the_daemons_own_gives_way_to_nobody() {
         sent.push(id_of(&read(&link, Some(place))));
     }
     link.make_way();
-    assert_eq!(link.at_door(), 1);
     assert_eq!([worker.take().id, worker.take().id], sent[..]);
+}
+
+#[tokio::test]
+async fn what_is_the_daemons_own_is_at_the_door_and_no_client_that_waits() {
+    let (link, _pump, _worker) = link(1);
+    let line = Line::new(4, 16);
+    let (caller, far) = ("uid:7".parse().unwrap(), Instant::now() + LONG);
+    let mut sent = Vec::new();
+    for lane in [Lane::Interactive, Lane::Bulk] {
+        let asker = Asker::new(&caller, lane, far);
+        for place in [
+            line.own_place(far).await,
+            line.place(&asker, None, || ()).await,
+        ] {
+            sent.push(read(&link, Some(place.unwrap())));
+        }
+    }
+    // The first, an own call, is in the session.
+    assert_eq!((link.in_flight(), link.clients_at_door()), (4, 2));
 }
