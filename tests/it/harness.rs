@@ -1,6 +1,7 @@
 //! What the integration tests stand on: a real rig, made once for each kind of token and copied for
 //! each test, so that every test has a token, a ledger, a daemon and ports of its own.
 
+pub mod faulty;
 mod kek;
 
 use std::fs;

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::faults::Faulty;
+use crate::harness::faulty::Faulty;
 use crate::harness::{KEKCTL, Rig, must};
 use crate::token::Token;
 

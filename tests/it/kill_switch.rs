@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::audit::disk::own_mounts;
-use crate::faults::Faulty;
+use crate::harness::faulty::Faulty;
 use crate::harness::{Kek, PATIENCE, Rig, dek, must, reason, skipped};
 use crate::officers::Officers;
 

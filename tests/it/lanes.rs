@@ -9,7 +9,7 @@ use kekd::proto::v1::{Outcome, Record};
 use kekd::types::Padding;
 use tokio::task::JoinHandle;
 
-use crate::faults::Faulty;
+use crate::harness::faulty::Faulty;
 use crate::harness::{Kek, Rig, dek, reason};
 
 /// The longest that kekd lets a call wait.

@@ -3,7 +3,7 @@
 use kekd::types::Padding;
 use tokio::task::JoinSet;
 
-use crate::faults::Faulty;
+use crate::harness::faulty::Faulty;
 use crate::harness::{Kek, dek};
 
 /// Case 4: the token loses its login, or all its sessions. Whoever asks gets the right answer, and one login

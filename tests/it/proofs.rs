@@ -10,7 +10,7 @@ use kekd::proto::v1::{GetStatusResponse, Outcome, TokenStatus};
 use kekd::types::Padding;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::faults::Faulty;
+use crate::harness::faulty::Faulty;
 use crate::harness::{Kek, Rig, copy, dek, must, reason};
 
 /// The KEKs of a rig whose DEKs leave in clear by OAEP.

@@ -10,7 +10,7 @@ use kekd::proto::v1::{GetStatusResponse, Outcome};
 use kekd::types::Padding;
 use tokio::task::JoinSet;
 
-use crate::faults::Faulty;
+use crate::harness::faulty::Faulty;
 use crate::harness::{Kek, Rig, dek, must, reason};
 
 fn refusal(error: ClientError) -> Refusal {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use kekd::proto::v1::ProposalPhase;
 use tokio::time::{sleep, timeout};
 
-use crate::faults::{Faulty, count, script};
 use crate::harness::Rig;
+use crate::harness::faulty::{Faulty, count, script};
 use crate::officers::Officers;
 use crate::saga_scene::{Act, Scene, ended, serving};
 use crate::saga_steps::faulty_scene;

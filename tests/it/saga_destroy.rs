@@ -9,7 +9,7 @@ use kekd::quorum::{Operation, Usage};
 use kekd::types::Padding;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::faults::{Faulty, count};
+use crate::harness::faulty::{Faulty, count};
 use crate::harness::{Kek, Rig, copy, dek, reason, skipped};
 use crate::officers::{Officers, deciding, new_version};
 use crate::saga_scene::{ended, is_ready, serving, token_holds};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kekd::proto::v1::ProposalPhase;
 use tokio::time::sleep;
 
-use crate::faults::{Faulty, count, script};
+use crate::harness::faulty::{Faulty, count, script};
 use crate::harness::{Rig, reason};
 use crate::officers::Officers;
 use crate::saga_scene::{Act, Outcome, Scene, anchored, ended, serving};

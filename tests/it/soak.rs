@@ -4,7 +4,7 @@
 use kekd::client::{Recipient, UnwrapCall};
 use kekd::types::Padding;
 
-use crate::faults::Faulty;
+use crate::harness::faulty::Faulty;
 use crate::harness::{Kek, Rig, dek, test_module};
 use crate::limits::resident_kib;
 

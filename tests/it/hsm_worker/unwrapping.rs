@@ -8,7 +8,7 @@ use kekd::proto::worker::{
 };
 
 use super::harness::{Key, Worker, kind, oaep_sha1, pkcs1, unwrap_request};
-use crate::faults::{count, script};
+use crate::harness::faulty::{count, script};
 use crate::softhsm::SoftHsm;
 
 #[test]

@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Legacy, begun, deliver, done, nothing_else_is_in_the_token, objects, read, wrapped};
 use super::{old_deks_unwrap, problems};
-use crate::faults::Faulty;
 use crate::harness::Rig;
+use crate::harness::faulty::Faulty;
 use crate::officers::Officers;
 use crate::vigil::object_files;
 

@@ -10,7 +10,7 @@ use super::{
     KEKS, clone_keys, cover, cover_when, folder, kekctl_coverage, on_replica, replica, serving,
     status_when, stopped,
 };
-use crate::faults::Faulty;
+use crate::harness::faulty::Faulty;
 use crate::harness::{KEKCTL, Kek, Rig, dek, must, test_module};
 use crate::softhsm;
 
