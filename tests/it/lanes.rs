@@ -9,7 +9,7 @@ use kekd::proto::v1::{Outcome, Record};
 use kekd::types::Padding;
 use tokio::task::JoinHandle;
 
-use crate::harness::faulty::Faulty;
+use crate::harness::faulty::{Faulty, until_called};
 use crate::harness::{Kek, Rig, dek, reason};
 
 /// The longest that kekd lets a call wait.
@@ -99,13 +99,7 @@ async fn until_recorded(rig: &Rig, count: usize) -> Vec<Record> {
 
 /// Waits until the token holds so many decryptions more than `before`.
 async fn until_held(faulty: &Faulty, before: usize, count: usize) {
-    for _ in 0..6_000 {
-        if faulty.count("C_Decrypt") >= before + count {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the token never held {count} decryptions");
+    until_called(&faulty.rig.dir, "C_Decrypt", before + count).await;
 }
 
 /// Goal P9 without a clock: of the same caller and of another, beside a stream that fills all it may.
@@ -179,9 +173,7 @@ async fn what_nobody_waits_for_does_not_reach_the_hsm() {
     faulty.script("C_Decrypt * hold");
     let begun = faulty.count("C_DecryptInit");
     let held = one(&client, &kek, "held");
-    while faulty.count("C_DecryptInit") == begun {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_called(&faulty.rig.dir, "C_DecryptInit", begun + 1).await;
     let late: Vec<_> = (0..8)
         .map(|n| one(&hurried, &kek, &format!("late-{n}")))
         .collect();

@@ -7,7 +7,7 @@ use kekd::proto::v1::ProposalPhase;
 use tokio::time::{sleep, timeout};
 
 use crate::harness::Rig;
-use crate::harness::faulty::{Faulty, count, script};
+use crate::harness::faulty::{Faulty, count, script, until_called};
 use crate::officers::Officers;
 use crate::saga_scene::{Act, Scene, ended, serving};
 use crate::saga_steps::faulty_scene;
@@ -49,11 +49,7 @@ async fn an_execution_goes_on_when_the_caller_hangs_up() {
     let before = count(&scene.rig.dir, "C_Sign");
     script(&scene.rig.dir, "C_Sign 2 delay 1500");
     let called = timeout(Duration::from_secs(60), caller.execute(order, signature));
-    let signs = async {
-        while count(&scene.rig.dir, "C_Sign") < before + 2 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
+    let signs = until_called(&scene.rig.dir, "C_Sign", before + 2);
     tokio::select! {
         answer = called => panic!("answered: {answer:?}"),
         () = signs => {}
@@ -78,9 +74,7 @@ async fn a_key_that_is_being_made_is_no_alarm() {
         .await;
     let looked = async {
         let made = count(&dir, "C_GenerateKeyPair");
-        while count(&dir, "C_GenerateKeyPair") == made {
-            sleep(Duration::from_millis(5)).await;
-        }
+        until_called(&dir, "C_GenerateKeyPair", made + 1).await;
         let before = count(&dir, "C_FindObjectsInit");
         sleep(Duration::from_secs(12)).await;
         assert!(count(&dir, "C_FindObjectsInit") > before, "nobody looked");
@@ -107,9 +101,7 @@ async fn a_failure_that_cannot_be_written_is_written_later() {
     let before = count(&dir, "C_CopyObject");
     script(&dir, "C_CopyObject 1 delay 1000");
     let falls_ill = async {
-        while count(&dir, "C_CopyObject") == before {
-            sleep(Duration::from_millis(5)).await;
-        }
+        until_called(&dir, "C_CopyObject", before + 1).await;
         script(&dir, "C_Sign * CKR_GENERAL_ERROR");
     };
     let (answer, ()) = tokio::join!(officers.client.execute(order, signature), falls_ill);

@@ -3,12 +3,10 @@
 //! (19), and a worker that is lost while the daemon lives. What must hold afterwards is `saga_scene.rs`'s.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use kekd::proto::v1::ProposalPhase;
-use tokio::time::sleep;
 
-use crate::harness::faulty::{Faulty, count, script};
+use crate::harness::faulty::{Faulty, count, script, until_called};
 use crate::harness::{Rig, reason};
 use crate::officers::Officers;
 use crate::saga_scene::{Act, Outcome, Scene, anchored, ended, serving};
@@ -26,9 +24,7 @@ pub async fn faulty_scene() -> Scene {
 pub async fn trapped(dir: PathBuf, function: &str, nth: usize) {
     let before = count(&dir, function);
     script(&dir, &format!("{function} {nth} hang"));
-    while count(&dir, function) < before + nth {
-        sleep(Duration::from_millis(5)).await;
-    }
+    until_called(&dir, function, before + nth).await;
 }
 
 /// How often each function is called for one rotation that goes well.

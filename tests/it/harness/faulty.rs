@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Rig, test_module};
 
@@ -78,4 +79,16 @@ pub fn count(dir: &Path, function: &str) -> usize {
         .lines()
         .filter(|line| line.split(' ').next() == Some(function))
         .count()
+}
+
+/// Waits until that is so many times.
+pub async fn until_called(dir: &Path, function: &str, times: usize) {
+    for _ in 0..12_000 {
+        if count(dir, function) >= times {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let found = count(dir, function);
+    panic!("{function} was called {found} times, and not {times}");
 }
