@@ -102,7 +102,12 @@ async fn a_hung_call_ends_and_the_next_is_good() {
         .await
         .err()
         .unwrap();
-    assert!(matches!(error, ClientError::Refused(_)), "{error}");
+    // Told so by kekd, or by the client's own clock where that was quicker.
+    let is_told = matches!(
+        error,
+        ClientError::Refused(_) | ClientError::DeadlineExceeded { .. }
+    );
+    assert!(is_told, "{error}");
     let status = faulty.rig.client("operator").await.status().await.unwrap();
     assert!(!status.version.is_empty());
     let answer = client

@@ -200,10 +200,8 @@ async fn what_nobody_waits_for_does_not_reach_the_hsm() {
         let said =
             matches!(&error, ClientError::Refused(_)) && reason(&error) == "DEADLINE_EXCEEDED";
         // Where the client's own clock was quicker than kekd's answer, it says so itself.
-        assert!(
-            said || error.to_string().to_lowercase().contains("time"),
-            "{error}"
-        );
+        let is_own = matches!(error, ClientError::DeadlineExceeded { .. });
+        assert!(said || is_own, "{error}");
     }
     until_waiting(&faulty.rig, 0).await;
     faulty.script("");
@@ -213,7 +211,9 @@ async fn what_nobody_waits_for_does_not_reach_the_hsm() {
     assert_eq!(faulty.count("C_DecryptInit"), begun + 2);
     let records = faulty.rig.records_with(Outcome::Unavailable);
     let reasons = |reason: &str| records.iter().filter(|r| r.reason == reason).count();
-    assert_eq!(reasons("CALLER_LEFT"), 8);
-    assert_eq!(reasons("DEADLINE_EXCEEDED"), 8);
+    // Whose own clock was quicker has left too.
+    let left = reasons("CALLER_LEFT");
+    assert!(left >= 8, "{left} have left");
+    assert_eq!(left + reasons("DEADLINE_EXCEEDED"), 16);
     assert_eq!(faulty.rig.records_with(Outcome::Released).len(), 2);
 }
